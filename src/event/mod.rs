@@ -1,0 +1,137 @@
+//! What we say about it: events as plain values, the durable log, subscriptions as cursors.
+//!
+//! In: [`NewEvent`] from the pipeline. Out: [`Event`] with a position, to subscribers. Written durably before it is published.
+//! Absent on purpose: wire types, frames.
+
+pub mod filter;
+pub mod log;
+pub mod subscription;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use filter::EventFilter;
+pub use log::{EventLog, EventLogError};
+
+use crate::{
+    face::Detection,
+    ids::{CameraId, EventId, ModelId, PersonId, TrackId},
+    time::{CaptureTime, Timestamp},
+};
+
+/// What an event says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// A track began.
+    Appeared,
+    /// The face is somebody of the gallery.
+    Recognized,
+    /// The face is nobody of the gallery, or not surely.
+    Unknown,
+    /// An earlier decision about this appearance was wrong; this is the better one.
+    Corrected,
+    /// The track ended.
+    Left,
+    /// A camera changed its state.
+    CameraState,
+}
+
+/// A person named by a match, with the display name at that time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedPerson {
+    /// The person.
+    pub id: PersonId,
+    /// Display name when the event was written.
+    pub display_name: String,
+    /// Watchlists of the person when the event was written.
+    pub watchlists: Vec<String>,
+}
+
+/// The answer to "who is it" as an event carries it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventMatch {
+    /// Who; `None` means unknown.
+    pub person: Option<NamedPerson>,
+    /// Similarity to the best person of the gallery; 0 with an empty gallery.
+    pub similarity: f32,
+    /// Lead over the second best.
+    pub margin: f32,
+    /// Threshold the similarity had to reach.
+    pub threshold: f32,
+    /// Calibrated probability, 0 to 1, that the best person is right.
+    pub confidence: f32,
+    /// Why nobody was named; empty when a person was.
+    pub reason: String,
+}
+
+/// A person's judgement of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feedback {
+    /// The event is right.
+    Right,
+    /// The event is wrong.
+    Wrong,
+}
+
+/// An event to be written; [`EventLog::append`] gives it a position.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewEvent {
+    /// Its id, ordered by time.
+    pub id: EventId,
+    /// What it says.
+    pub kind: EventKind,
+    /// The camera.
+    pub camera: CameraId,
+    /// Labels of the camera at that time.
+    pub camera_labels: BTreeMap<String, String>,
+    /// When the frame it rests on was captured; `None` for camera states.
+    pub captured: Option<CaptureTime>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The appearance.
+    pub track: Option<TrackId>,
+    /// The face in the frame of the picture.
+    pub face: Option<Detection>,
+    /// Quality of that face, 0 to 1.
+    pub quality: f32,
+    /// Edge of the aligned crop in frame pixels.
+    pub face_size_px: f32,
+    /// Size of the frame in pixels.
+    pub frame_size: Option<(u32, u32)>,
+    /// Who it is.
+    pub matched: Option<EventMatch>,
+    /// How long the appearance lasted, milliseconds; for LEFT.
+    pub dwell_ms: Option<u64>,
+    /// Embedded crops the decision rests on.
+    pub looks: u32,
+    /// New state of the camera; for CAMERA_STATE.
+    pub camera_state: Option<String>,
+    /// Why; for CAMERA_STATE.
+    pub reason: String,
+    /// The event that it replaces; for CORRECTED.
+    pub corrects: Option<EventId>,
+    /// Model that decided.
+    pub model: Option<ModelId>,
+    /// Template of the track (mean embedding), kept for feedback and never sent.
+    pub template: Option<Vec<f32>>,
+    /// Picture as JPEG, stored beside the event.
+    #[serde(skip)]
+    pub image: Option<Bytes>,
+}
+
+/// An event of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Position in the log; the first is 1, counts up by one.
+    pub position: u64,
+    /// What was written. Its `image` is not loaded; see [`EventLog::image`].
+    pub body: NewEvent,
+    /// Whether there is a picture.
+    pub has_image: bool,
+    /// What people said of it.
+    pub feedback: Option<Feedback>,
+}

@@ -1,0 +1,19 @@
+//! A face that the detector found, in pixels of the full frame.
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{BBox, Point};
+
+/// Five landmarks: left eye, right eye, nose, left mouth corner, right mouth corner, as seen in the picture.
+pub type Landmarks = [Point; 5];
+
+/// A detected face.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Detection {
+    /// Where, in pixels of the full frame; may leave it.
+    pub bbox: BBox,
+    /// Detector score, 0 to 1.
+    pub score: f32,
+    /// Landmarks in pixels of the full frame.
+    pub landmarks: Landmarks,
+}

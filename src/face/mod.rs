@@ -1,0 +1,17 @@
+//! What a frame contains: faces found, aligned, judged and embedded.
+//!
+//! In: a [`crate::frame::Picture`]. Out: [`Detection`], [`Quality`], [`Embedding`]. [`FaceEngine`] is the door: it owns the
+//! workers that run the detector and the embedder. Absent on purpose: cameras, people, time.
+
+pub mod alignment;
+pub mod detection;
+pub mod embedder;
+pub mod embedding;
+pub mod engine;
+pub mod quality;
+pub mod retinaface;
+
+pub use detection::{Detection, Landmarks};
+pub use embedding::{Distance, Embedding};
+pub use engine::{FaceEngine, FaceError};
+pub use quality::Quality;

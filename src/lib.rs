@@ -1,0 +1,25 @@
+//! Visage: who is in front of which camera, and are we sure?
+//!
+//! Folders follow the data: camera → frame → face → track → identity → event → subscriber. Rust lets modules import in
+//! circles; `tests/house.rs` keeps the walls that `ARCHITECTURE.md` draws.
+
+pub mod api;
+pub mod camera;
+pub mod cli;
+pub mod config;
+pub mod event;
+pub mod face;
+pub mod frame;
+pub mod identity;
+pub mod ids;
+pub mod inference;
+pub mod models;
+pub mod pipeline;
+pub mod proto;
+pub mod server;
+#[cfg(feature = "simulator")]
+pub mod simulator;
+pub mod store;
+pub mod telemetry;
+pub mod time;
+pub mod track;

@@ -1,0 +1,1 @@
+//! Ports implemented: SQLite, exact search in memory, Qdrant.

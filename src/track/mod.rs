@@ -1,0 +1,1 @@
+//! Detections joined over time: one track per appearance.
