@@ -1,0 +1,319 @@
+//! Which crops of a track are worth embedding, and which one to show.
+//!
+//! In: each detection of a track with its measured quality ([`LookPlanner::offer`]). Out: embed it, or the reason why not.
+//! The first good crop is taken at once (latency); then a few more to agree with it; after that only crops that are better
+//! than those held or show the face from another side. Never more than the budget: a long stay costs no more than a short one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    face::{Detection, Quality},
+    time::{Timestamp, seconds_between},
+};
+
+/// How many looks a track gets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LookSettings {
+    /// Crops embedded for a track at most.
+    pub budget: u32,
+    /// Least time between two looks, milliseconds.
+    pub min_interval_ms: u32,
+    /// Looks that need no improvement, only the interval.
+    pub early: u32,
+    /// Least quality, 0 to 1.
+    pub min_quality: f32,
+    /// A later look must beat the best so far by this factor, …
+    pub gain: f32,
+    /// … or show the face turned otherwise than all held: difference of pose, in eye distances.
+    pub diversity: f32,
+}
+
+impl Default for LookSettings {
+    fn default() -> Self {
+        Self { budget: 8, min_interval_ms: 150, early: 3, min_quality: 0.15, gain: 1.1, diversity: 0.12 }
+    }
+}
+
+/// A crop's metadata.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shot {
+    /// Capture time of its frame.
+    pub at: Timestamp,
+    /// The face in that frame.
+    pub detection: Detection,
+    /// Its quality.
+    pub quality: Quality,
+}
+
+/// Why a crop is not embedded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Skip {
+    /// The aligned crop covers too few frame pixels.
+    TooSmall {
+        /// Edge of the crop, frame pixels.
+        px: f32,
+        /// What the model needs.
+        needs: f32,
+    },
+    /// Quality too low.
+    Poor {
+        /// The crop's quality.
+        quality: Quality,
+        /// Least value.
+        needs: f32,
+    },
+    /// Another look was taken a moment ago.
+    TooSoon,
+    /// Neither better than nor different from those held.
+    NothingNew,
+    /// The budget is used up.
+    Spent,
+}
+
+impl Skip {
+    /// Whether the crop itself is unusable, rather than not needed.
+    pub fn is_unusable(&self) -> bool {
+        matches!(self, Self::TooSmall { .. } | Self::Poor { .. })
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSmall { px, needs } => write!(f, "face too small: {px:.0} px, needs {needs:.0}"),
+            Self::Poor { quality, needs } => {
+                let (what, value) = if quality.sharpness <= quality.frontality {
+                    ("too blurred: sharpness", quality.sharpness)
+                } else {
+                    ("turned away too far: frontality", quality.frontality)
+                };
+                write!(f, "face {what} {value:.2}, quality {:.2}, needs {needs:.2}", quality.value)
+            }
+            Self::TooSoon => f.write_str("a look was taken a moment ago"),
+            Self::NothingNew => f.write_str("no better than the looks held"),
+            Self::Spent => f.write_str("the looks of this track are used up"),
+        }
+    }
+}
+
+/// Plans the looks of one track.
+#[derive(Debug, Clone)]
+pub struct LookPlanner {
+    settings: LookSettings,
+    min_face_px: f32,
+    /// Poses and qualities of the looks taken.
+    held: Vec<([f32; 2], f32)>,
+    spent: u32,
+    last_look: Option<Timestamp>,
+    best: Option<Shot>,
+    best_refused: Option<Skip>,
+    best_px: f32,
+}
+
+impl LookPlanner {
+    /// A planner for a new track; `min_face_px` is the embedder's least crop edge in frame pixels.
+    pub fn new(settings: LookSettings, min_face_px: f32) -> Self {
+        Self {
+            settings,
+            min_face_px,
+            held: Vec::new(),
+            spent: 0,
+            last_look: None,
+            best: None,
+            best_refused: None,
+            best_px: 0.0,
+        }
+    }
+
+    /// Offers a crop. `Ok` means: embed it, the budget is charged (see [`LookPlanner::refund`]).
+    ///
+    /// # Errors
+    /// Why it should not be embedded.
+    pub fn offer(&mut self, at: Timestamp, detection: &Detection, quality: Quality) -> Result<(), Skip> {
+        let shot = Shot { at, detection: *detection, quality };
+        if self.best.is_none_or(|b| rank(&quality) > rank(&b.quality)) {
+            self.best = Some(shot);
+        }
+        let judged = self.judge(&shot);
+        match judged {
+            Ok(()) => {
+                self.held.push((pose(detection), quality.value));
+                self.spent += 1;
+                self.last_look = Some(at);
+            }
+            // Keep the refusal of the largest crop: it says best what was missing.
+            Err(skip) if skip.is_unusable() && quality.size_px.total_cmp(&self.best_px).is_ge() => {
+                self.best_px = quality.size_px;
+                self.best_refused = Some(skip);
+            }
+            Err(_) => {}
+        }
+        judged
+    }
+
+    /// Gives the last look back: it could not be embedded (an overloaded or failed worker).
+    pub fn refund(&mut self) {
+        if self.held.pop().is_some() {
+            self.spent -= 1;
+        }
+    }
+
+    /// The best crop offered so far, usable or not: the one to show.
+    pub fn best(&self) -> Option<&Shot> {
+        self.best.as_ref()
+    }
+
+    /// Looks charged.
+    pub fn spent(&self) -> u32 {
+        self.spent
+    }
+
+    /// Why the best of the refused crops was unusable; `None` when there was none, or when looks were taken.
+    pub fn why_unusable(&self) -> Option<Skip> {
+        self.best_refused.filter(|_| self.spent == 0)
+    }
+
+    fn judge(&self, shot: &Shot) -> Result<(), Skip> {
+        let quality = shot.quality;
+        // Negated comparisons: a value that is not a number fails.
+        if !(quality.size_px >= self.min_face_px) {
+            return Err(Skip::TooSmall { px: quality.size_px, needs: self.min_face_px });
+        }
+        if !(quality.value >= self.settings.min_quality) {
+            return Err(Skip::Poor { quality, needs: self.settings.min_quality });
+        }
+        if self.spent >= self.settings.budget {
+            return Err(Skip::Spent);
+        }
+        let interval = f64::from(self.settings.min_interval_ms) / 1000.0;
+        // A clock that ran back is no reason to wait: only a short time forward is.
+        if self.last_look.is_some_and(|last| (0.0..interval).contains(&seconds_between(last, shot.at))) {
+            return Err(Skip::TooSoon);
+        }
+        if self.spent < self.settings.early {
+            return Ok(());
+        }
+        let best = self.held.iter().map(|h| h.1).fold(0.0, f32::max);
+        let here = pose(&shot.detection);
+        let apart =
+            |held: &([f32; 2], f32)| (held.0[0] - here[0]).hypot(held.0[1] - here[1]) >= self.settings.diversity;
+        let new_side = self.held.iter().all(apart) && quality.value >= 0.5 * best;
+        if quality.value >= best * self.settings.gain || new_side { Ok(()) } else { Err(Skip::NothingNew) }
+    }
+}
+
+/// Order of shots to show: quality, then size among equals.
+fn rank(q: &Quality) -> (f32, f32) {
+    let number = |v: f32| if v.is_finite() { v } else { -1.0 };
+    (number(q.value), number(q.size_px))
+}
+
+/// Pose from landmarks: the nose's place relative to the middle of the eyes, in eye distances (left-right, up-down).
+fn pose(detection: &Detection) -> [f32; 2] {
+    let [left, right, nose, ..] = detection.landmarks;
+    let eyes = left.distance(right);
+    if !(eyes > 1.0) {
+        return [0.0, 0.0];
+    }
+    [(nose.x - (left.x + right.x) / 2.0) / eyes, (nose.y - (left.y + right.y) / 2.0) / eyes]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frame::{BBox, Point};
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(ms).unwrap()
+    }
+
+    /// A face with eyes 20 px apart and its nose `turn` eye distances off the middle.
+    fn face(turn: f32) -> Detection {
+        let p = Point::new;
+        let landmarks = [p(40.0, 40.0), p(60.0, 40.0), p(50.0 + 20.0 * turn, 52.0), p(42.0, 62.0), p(58.0, 62.0)];
+        Detection { bbox: BBox::new(25.0, 15.0, 75.0, 80.0), score: 0.99, landmarks }
+    }
+
+    fn quality(value: f32) -> Quality {
+        Quality { value, size_px: 60.0, sharpness: value, frontality: 0.9 }
+    }
+
+    fn planner() -> LookPlanner {
+        LookPlanner::new(LookSettings::default(), 40.0)
+    }
+
+    #[test]
+    fn the_first_good_crop_is_embedded_at_once_and_the_next_ones_spaced() {
+        let mut p = planner();
+        assert_eq!(p.offer(at(0), &face(0.0), quality(0.5)), Ok(()));
+        assert_eq!(p.offer(at(100), &face(0.0), quality(0.9)), Err(Skip::TooSoon));
+        assert_eq!(p.offer(at(200), &face(0.0), quality(0.5)), Ok(()));
+        assert_eq!(p.offer(at(400), &face(0.0), quality(0.5)), Ok(()));
+        assert_eq!(p.offer(at(600), &face(0.0), quality(0.5)), Err(Skip::NothingNew));
+        assert_eq!(p.best().unwrap().at, at(100));
+    }
+
+    #[test]
+    fn later_only_better_or_different_crops() {
+        let mut p = planner();
+        for i in 0..3 {
+            p.offer(at(i * 200), &face(0.0), quality(0.5)).unwrap();
+        }
+        assert_eq!(p.offer(at(1000), &face(0.0), quality(0.52)), Err(Skip::NothingNew));
+        assert_eq!(p.offer(at(1200), &face(0.0), quality(0.6)), Ok(()));
+        assert_eq!(p.offer(at(1400), &face(0.3), quality(0.4)), Ok(()), "another side of the face");
+        assert_eq!(p.offer(at(1600), &face(0.3), quality(0.4)), Err(Skip::NothingNew));
+        assert_eq!(p.offer(at(1800), &face(-0.3), quality(0.2)), Err(Skip::NothingNew), "another side, but poor");
+    }
+
+    #[test]
+    fn reasons_carry_figures() {
+        let mut p = planner();
+        let small = Quality { size_px: 31.2, ..quality(0.6) };
+        let skip = p.offer(at(0), &face(0.0), small).unwrap_err();
+        assert_eq!(skip.to_string(), "face too small: 31 px, needs 40");
+        assert_eq!(p.why_unusable(), Some(skip));
+        let blurred = p.offer(at(10), &face(0.0), quality(0.05)).unwrap_err();
+        assert_eq!(blurred.to_string(), "face too blurred: sharpness 0.05, quality 0.05, needs 0.15");
+        assert_eq!(p.why_unusable(), Some(blurred), "the larger face says better what was missing");
+        p.offer(at(20), &face(0.0), quality(0.5)).unwrap();
+        assert_eq!(p.why_unusable(), None);
+    }
+
+    #[test]
+    fn a_failed_look_is_given_back_and_no_number_is_no_quality() {
+        let mut p = planner();
+        assert!(p.offer(at(0), &face(0.0), quality(f32::NAN)).is_err());
+        p.offer(at(0), &face(0.0), quality(0.5)).unwrap();
+        p.refund();
+        p.refund();
+        assert_eq!(p.spent(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_budget_is_never_exceeded(
+            budget in 0u32..10,
+            offers in proptest::collection::vec((-50i64..2000, 0f32..1.0, -1f32..1.0, 10f32..100.0), 0..200),
+        ) {
+            let mut p = LookPlanner::new(LookSettings { budget, ..LookSettings::default() }, 40.0);
+            let (mut now, mut taken, mut last) = (0, 0, None);
+            for (dt, value, turn, size_px) in offers {
+                now += dt;
+                let q = Quality { size_px, ..quality(value) };
+                if p.offer(at(now), &face(turn), q).is_ok() {
+                    taken += 1;
+                    prop_assert!(value >= 0.15 && size_px >= 40.0);
+                    prop_assert!(last.is_none_or(|l| !(0..150).contains(&(now - l))));
+                    last = Some(now);
+                }
+            }
+            prop_assert!(taken <= budget && p.spent() == taken);
+        }
+    }
+}
