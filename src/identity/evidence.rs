@@ -1,1 +1,242 @@
-//! To be written.
+//! The looks of one track fused into one template.
+//!
+//! In: embedded crops ([`Look`]) one by one. Out: the template (quality-weighted mean of the looks that agree), their number,
+//! and the suspicion that the track went over to another face.
+//!
+//! Decisions rest on the template, never on the best of the looks: the maximum of many looks at a stranger rises with every
+//! look, so the longer a stranger stays the likelier he gets a name. The mean converges instead.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{face::Embedding, time::Timestamp};
+
+/// How looks are fused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvidenceSettings {
+    /// A look is doubted when its similarity to the template is below the identification threshold by more than this. Looks of
+    /// one track are alike (same light, same camera), so a look that would not even pass as the same person by far is not one.
+    pub outlier_slack: f32,
+    /// So many doubted looks in a row that agree with each other mean: another face now.
+    pub switch_looks: u32,
+    /// Looks kept at most; the poorest goes.
+    pub max_looks: u32,
+}
+
+impl Default for EvidenceSettings {
+    fn default() -> Self {
+        Self { outlier_slack: 0.12, switch_looks: 3, max_looks: 32 }
+    }
+}
+
+/// One embedded crop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// Capture time of its frame.
+    pub at: Timestamp,
+    /// Its embedding.
+    pub embedding: Embedding,
+    /// Its quality, 0 to 1; its weight in the template.
+    pub quality: f32,
+}
+
+/// What became of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is part of the template.
+    Agrees,
+    /// It is unlike the others and left out for now.
+    Doubted,
+    /// The track shows another face: the template now is that of the new looks, the old ones are gone.
+    Switched,
+    /// It is of another model or holds values that are not finite; it is dropped.
+    Refused,
+}
+
+/// The looks of one track.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    settings: EvidenceSettings,
+    /// Least similarity of a look to the template.
+    least: f32,
+    looks: Vec<Look>,
+    /// Looks in a row that disagree with `looks` and agree with each other.
+    doubted: Vec<Look>,
+}
+
+impl Evidence {
+    /// No looks yet; `threshold` is the model's identification threshold (a similarity).
+    pub fn new(settings: EvidenceSettings, threshold: f32) -> Self {
+        let least = threshold - settings.outlier_slack;
+        Self { settings, least, looks: Vec::new(), doubted: Vec::new() }
+    }
+
+    /// Takes a look in.
+    pub fn add(&mut self, look: Look) -> Taken {
+        if !look.embedding.values.iter().all(|v| v.is_finite()) {
+            return Taken::Refused;
+        }
+        match agreement(&self.looks, &look) {
+            None => return Taken::Refused,
+            Some(similarity) if similarity >= self.least => {
+                self.doubted.clear();
+                self.keep(look);
+                return Taken::Agrees;
+            }
+            Some(_) => {}
+        }
+        // Doubted looks count only together: one that fits none of the faces starts the suspicion anew.
+        if agreement(&self.doubted, &look).is_none_or(|similarity| similarity < self.least) {
+            self.doubted.clear();
+        }
+        self.doubted.push(look);
+        let (old, new) = (self.looks.len(), self.doubted.len());
+        if new >= self.settings.switch_looks.max(1) as usize {
+            self.looks = std::mem::take(&mut self.doubted);
+            return Taken::Switched;
+        }
+        // Two against a single first look: that one was the outlier, not the face that changed.
+        if new >= 2 && old == 1 {
+            self.looks = std::mem::take(&mut self.doubted);
+            return Taken::Agrees;
+        }
+        Taken::Doubted
+    }
+
+    /// The quality-weighted mean of the looks that agree; `None` without looks.
+    pub fn template(&self) -> Option<Embedding> {
+        mean(&self.looks)
+    }
+
+    /// Number of looks in the template.
+    pub fn looks(&self) -> u32 {
+        self.looks.len() as u32
+    }
+
+    /// Mean similarity of the looks to their template: how alike they are. `None` without looks.
+    pub fn consistency(&self) -> Option<f32> {
+        let template = self.template()?;
+        let all: Vec<f32> = self.looks.iter().filter_map(|l| l.embedding.similarity(&template).ok()).collect();
+        Some(all.iter().sum::<f32>() / all.len().max(1) as f32)
+    }
+
+    /// Capture time of the first look in the template.
+    pub fn began(&self) -> Option<Timestamp> {
+        self.looks.iter().map(|l| l.at).min()
+    }
+
+    fn keep(&mut self, look: Look) {
+        self.looks.push(look);
+        if self.looks.len() > self.settings.max_looks.max(1) as usize {
+            let poorest =
+                (0..self.looks.len()).min_by(|&a, &b| weight(&self.looks[a]).total_cmp(&weight(&self.looks[b])));
+            poorest.map(|i| self.looks.remove(i));
+        }
+    }
+}
+
+/// Similarity of a look to the mean of others; infinite without others, `None` when they can't be compared.
+fn agreement(others: &[Look], look: &Look) -> Option<f32> {
+    if others.is_empty() {
+        return Some(f32::INFINITY);
+    }
+    mean(others)?.similarity(&look.embedding).ok()
+}
+
+fn mean(looks: &[Look]) -> Option<Embedding> {
+    let weighted: Vec<(&Embedding, f32)> = looks.iter().map(|l| (&l.embedding, weight(l))).collect();
+    Embedding::weighted_mean(&weighted)
+}
+
+/// Quality as weight; never zero, so that a track of poor looks still has a template.
+fn weight(look: &Look) -> f32 {
+    if look.quality.is_finite() { look.quality.clamp(0.05, 1.0) } else { 0.05 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::face::Distance;
+
+    fn look(degrees: f32, quality: f32) -> Look {
+        let (y, x) = degrees.to_radians().sin_cos();
+        let embedding =
+            Embedding { model: "m".parse().unwrap(), distance: Distance::Cosine, values: [x, y].as_slice().into() };
+        Look { at: Timestamp::UNIX_EPOCH, embedding, quality }
+    }
+
+    /// Looks within about 68 degrees of the template agree (cosine 0.38).
+    fn evidence() -> Evidence {
+        Evidence::new(EvidenceSettings::default(), 0.5)
+    }
+
+    fn degrees(e: &Evidence) -> f32 {
+        let t = e.template().unwrap();
+        t.values[1].atan2(t.values[0]).to_degrees()
+    }
+
+    #[test]
+    fn better_looks_count_more() {
+        let mut e = evidence();
+        assert_eq!((e.template(), e.consistency(), e.looks()), (None, None, 0));
+        e.add(look(0.0, 0.9));
+        e.add(look(30.0, 0.3));
+        assert!((5.0..12.0).contains(&degrees(&e)), "{}", degrees(&e));
+        assert!(e.consistency().unwrap() > 0.95);
+    }
+
+    #[test]
+    fn one_look_that_is_unlike_the_others_is_left_out() {
+        let mut e = evidence();
+        let taken: Vec<Taken> = [0.0, 5.0, 100.0, -5.0].map(|d| e.add(look(d, 0.5))).into();
+        assert_eq!(taken, [Taken::Agrees, Taken::Agrees, Taken::Doubted, Taken::Agrees]);
+        assert_eq!(e.looks(), 3);
+        assert!(degrees(&e).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_bad_first_look_gives_way_to_two_that_agree() {
+        let mut e = evidence();
+        let taken: Vec<Taken> = [120.0, 0.0, 4.0].map(|d| e.add(look(d, 0.5))).into();
+        assert_eq!(taken, [Taken::Agrees, Taken::Doubted, Taken::Agrees]);
+        assert_eq!(e.looks(), 2);
+        assert!((degrees(&e) - 2.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_track_that_goes_over_to_another_face_is_noticed() {
+        let mut e = evidence();
+        let taken: Vec<Taken> = [0.0, 2.0, 1.0, 90.0, 92.0, 91.0].map(|d| e.add(look(d, 0.5))).into();
+        assert_eq!(taken[3..], [Taken::Doubted, Taken::Doubted, Taken::Switched]);
+        assert_eq!(e.looks(), 3);
+        assert!((degrees(&e) - 91.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn looks_that_disagree_with_everything_never_add_up() {
+        let mut e = evidence();
+        let taken: Vec<Taken> = [0.0, 1.0, 100.0, -120.0, 100.0, -120.0].map(|d| e.add(look(d, 0.5))).into();
+        assert_eq!(taken[2..], [Taken::Doubted; 4]);
+    }
+
+    #[test]
+    fn other_models_and_broken_values_are_refused() {
+        let mut e = evidence();
+        e.add(look(0.0, f32::NAN));
+        let mut other = look(0.0, 0.5);
+        other.embedding.model = "n".parse().unwrap();
+        assert_eq!(e.add(other), Taken::Refused);
+        assert_eq!(e.add(look(f32::NAN, 0.5)), Taken::Refused);
+        assert_eq!(e.looks(), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_keeps_the_best() {
+        let mut e = Evidence::new(EvidenceSettings { max_looks: 4, ..EvidenceSettings::default() }, 0.5);
+        for i in 0..100 {
+            e.add(look(0.0, i as f32 / 100.0));
+        }
+        assert_eq!(e.looks(), 4);
+        assert!(e.looks.iter().all(|l| l.quality >= 0.9));
+    }
+}

@@ -1,76 +1,369 @@
-//! Placeholder: store and index joined.
+//! The gallery: the store (the truth) and the index (who is nearest) joined.
+//!
+//! In: people, enrolled faces, probes. Out: [`Decision`]s with the person's name. Names, watchlists and negative exemplars are
+//! kept in memory; look-ups take short locks that are never held while waiting.
+//!
+//! Order of writes: a face is added to the store first and taken back if the index refuses it; it is removed from the index first,
+//! so that nobody is recognised by a face that was reported as erased. Changes go one after the other. Should one be
+//! interrupted (a caller that goes away, a store that fails twice), the index is compared with the store before the next.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
-    face::Embedding,
+    face::{Embedding, embedding::IncomparableError},
     identity::{
-        Decision, EnrolledFace, GalleryError, GalleryStore, Person, Thresholds, VectorIndex, person::ErasureReceipt,
+        Decision, EnrolledFace, GalleryError, GalleryStore, Person, PersonHit, SearchQuery, Thresholds, VectorIndex,
+        decision::{Negatives, assign, decide},
+        person::ErasureReceipt,
     },
     ids::{FaceId, ModelId, PersonId},
     time::Timestamp,
 };
 
+/// People fetched for a decision: enough that some may be ruled out by negative exemplars or by other faces of a picture.
+const CANDIDATES: usize = 10;
+/// Faces sent to the index in one call when it is repaired.
+const REPAIR_CHUNK: usize = 256;
+/// People read from the store in one call.
+const PEOPLE_PAGE: usize = 500;
+
 /// The gallery: who is known, and who is nearest. Cheap to clone.
 #[derive(Clone)]
-pub struct Gallery {}
+pub struct Gallery {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn GalleryStore>,
+    index: Arc<dyn VectorIndex>,
+    model: ModelId,
+    people: RwLock<HashMap<PersonId, Arc<Person>>>,
+    negatives: RwLock<HashMap<PersonId, Vec<Embedding>>>,
+    revision: AtomicU64,
+    /// Store and index may differ: a change did not come to its end.
+    unsettled: AtomicBool,
+    /// One change at a time. Held while waiting, on purpose; nothing that only reads takes it.
+    changes: Mutex<()>,
+}
 
 impl Gallery {
     /// Opens the gallery for a model: compares the index with the store and repairs the index (adds, removes) where they differ.
+    ///
+    /// # Errors
+    /// When the store or the index fails.
     pub async fn open(
-        _store: Arc<dyn GalleryStore>,
-        _index: Arc<dyn VectorIndex>,
-        _model: ModelId,
+        store: Arc<dyn GalleryStore>,
+        index: Arc<dyn VectorIndex>,
+        model: ModelId,
     ) -> Result<Self, GalleryError> {
-        unimplemented!()
+        let mut people = HashMap::new();
+        let mut after: Option<PersonId> = None;
+        loop {
+            let page = store.people(after.as_ref(), PEOPLE_PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.id.clone());
+            people.extend(page.into_iter().map(|(person, _)| (person.id.clone(), Arc::new(person))));
+        }
+        let mut negatives: HashMap<PersonId, Vec<Embedding>> = HashMap::new();
+        for (person, probe) in store.negatives(&model).await? {
+            negatives.entry(person).or_default().push(probe);
+        }
+        let inner = Inner {
+            store,
+            index,
+            model,
+            people: RwLock::new(people),
+            negatives: RwLock::new(negatives),
+            revision: AtomicU64::new(1),
+            unsettled: AtomicBool::new(false),
+            changes: Mutex::new(()),
+        };
+        inner.repair().await?;
+        Ok(Self { inner: Arc::new(inner) })
     }
+
     /// The store, for reading and for changes that do not touch embeddings.
     pub fn store(&self) -> &Arc<dyn GalleryStore> {
-        unimplemented!()
+        &self.inner.store
     }
+
     /// Name of the index's back end.
     pub fn backend(&self) -> &'static str {
-        unimplemented!()
+        self.inner.index.backend()
     }
+
+    /// The model whose embeddings are searched.
+    pub fn model(&self) -> &ModelId {
+        &self.inner.model
+    }
+
     /// Adds a person.
-    pub async fn create_person(&self, _person: Person) -> Result<Person, GalleryError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When the id is taken or the store fails.
+    pub async fn create_person(&self, person: Person) -> Result<Person, GalleryError> {
+        let _turn = self.inner.turn().await?;
+        self.inner.store.insert_person(&person).await?;
+        self.inner.remember(&person);
+        Ok(person)
     }
-    /// Changes a person (revision checked).
-    pub async fn update_person(&self, _person: Person) -> Result<Person, GalleryError> {
-        unimplemented!()
+
+    /// Changes a person (revision checked): `person.revision` must be one above the stored one.
+    ///
+    /// # Errors
+    /// When there is no such person, somebody else changed it meanwhile, or the store fails.
+    pub async fn update_person(&self, person: Person) -> Result<Person, GalleryError> {
+        let _turn = self.inner.turn().await?;
+        self.inner.store.update_person(&person).await?;
+        self.inner.remember(&person);
+        Ok(person)
     }
-    /// Adds a face to store and index.
-    pub async fn add_face(&self, _face: EnrolledFace) -> Result<(), GalleryError> {
-        unimplemented!()
+
+    /// Adds a face to store and index: both, or neither.
+    ///
+    /// # Errors
+    /// When the embedding is of another model, there is no such person, or store or index fails.
+    pub async fn add_face(&self, face: EnrolledFace) -> Result<(), GalleryError> {
+        let inner = &self.inner;
+        inner.check_model(&face.embedding)?;
+        let _turn = inner.turn().await?;
+        inner.store.insert_face(&face).await?;
+        inner.unsettled.store(true, Ordering::Release);
+        if let Err(error) = inner.index.upsert(std::slice::from_ref(&face)).await {
+            let undone = inner.store.remove_face(&face.person, &face.id).await;
+            // A timeout may hide that the index has it: only both removals make it clean.
+            let forgotten = inner.index.remove_face(&face.id).await;
+            if undone.is_ok() && forgotten.is_ok() {
+                inner.unsettled.store(false, Ordering::Release);
+            }
+            return Err(error);
+        }
+        inner.settled();
+        Ok(())
     }
+
     /// Removes a face from both.
-    pub async fn remove_face(&self, _person: &PersonId, _face: &FaceId) -> Result<(), GalleryError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When there is no such face, or store or index fails; then it is kept.
+    pub async fn remove_face(&self, person: &PersonId, face: &FaceId) -> Result<(), GalleryError> {
+        let inner = &self.inner;
+        let _turn = inner.turn().await?;
+        if !inner.store.faces(person).await?.iter().any(|f| f.id == *face) {
+            return Err(GalleryError::FaceNotFound(face.clone()));
+        }
+        inner.unsettled.store(true, Ordering::Release);
+        inner.index.remove_face(face).await?;
+        if let Err(error) = inner.store.remove_face(person, face).await {
+            inner.put_back().await;
+            return Err(error);
+        }
+        inner.settled();
+        Ok(())
     }
-    /// Erases a person from both.
-    pub async fn erase_person(&self, _person: &PersonId, _now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
-        unimplemented!()
+
+    /// Erases a person from both. From the moment this is called nobody is recognised as that person, unless it fails.
+    ///
+    /// # Errors
+    /// When there is no such person, or store or index fails; it can be repeated.
+    pub async fn erase_person(&self, person: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
+        let inner = &self.inner;
+        let _turn = inner.turn().await?;
+        inner.store.person(person).await?;
+        inner.unsettled.store(true, Ordering::Release);
+        inner.index.remove_person(person).await?;
+        let receipt = match inner.store.erase_person(person, now).await {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                inner.put_back().await;
+                return Err(error);
+            }
+        };
+        inner.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        inner.negatives.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        inner.settled();
+        Ok(receipt)
     }
+
     /// Keeps "this face is not that person"; from then on such probes are not named so.
-    pub async fn add_negative(&self, _person: &PersonId, _probe: &Embedding) -> Result<(), GalleryError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When the embedding is of another model, there is no such person, or the store fails.
+    pub async fn add_negative(&self, person: &PersonId, probe: &Embedding) -> Result<(), GalleryError> {
+        let inner = &self.inner;
+        inner.check_model(probe)?;
+        let _turn = inner.turn().await?;
+        if self.person(person).is_none() {
+            return Err(GalleryError::PersonNotFound(person.clone()));
+        }
+        inner.store.insert_negative(person, probe).await?;
+        let mut negatives = inner.negatives.write().unwrap_or_else(PoisonError::into_inner);
+        negatives.entry(person.clone()).or_default().push(probe.clone());
+        drop(negatives);
+        inner.revision.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
+
     /// Who is it: nearest people on `watchlists` (empty means everyone), then the open-set decision with negatives applied.
+    ///
+    /// # Errors
+    /// When the embedding is of another model or the index fails.
     pub async fn identify(
         &self,
-        _probe: &Embedding,
-        _watchlists: &[String],
-        _thresholds: &Thresholds,
+        probe: &Embedding,
+        watchlists: &[String],
+        thresholds: &Thresholds,
     ) -> Result<(Decision, Option<Person>), GalleryError> {
-        unimplemented!()
+        let (hits, negatives) = self.candidates(probe, watchlists).await?;
+        Ok(self.named(decide(&hits, &negatives, thresholds)))
     }
+
+    /// Who are they: the faces of one picture, of whom no two are one person. One answer a probe, in order.
+    ///
+    /// # Errors
+    /// When an embedding is of another model or the index fails.
+    pub async fn identify_together(
+        &self,
+        probes: &[Embedding],
+        watchlists: &[String],
+        thresholds: &Thresholds,
+    ) -> Result<Vec<(Decision, Option<Person>)>, GalleryError> {
+        let (mut hits, mut negatives) = (Vec::with_capacity(probes.len()), Vec::with_capacity(probes.len()));
+        for probe in probes {
+            let (h, n) = self.candidates(probe, watchlists).await?;
+            hits.push(h);
+            negatives.push(n);
+        }
+        Ok(assign(&hits, &negatives, thresholds).into_iter().map(|d| self.named(d)).collect())
+    }
+
+    /// The nearest people on `watchlists` (empty means everyone), best first, at most 10, and how near the probe is to
+    /// negative exemplars of them.
+    ///
+    /// # Errors
+    /// When the embedding is of another model or the index fails.
+    pub async fn candidates(
+        &self,
+        probe: &Embedding,
+        watchlists: &[String],
+    ) -> Result<(Vec<PersonHit>, Negatives), GalleryError> {
+        let inner = &self.inner;
+        inner.check_model(probe)?;
+        let people = inner.on_watchlists(watchlists);
+        if people.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Ok((Vec::new(), Negatives::new()));
+        }
+        let query = SearchQuery { limit: CANDIDATES, people };
+        let mut hits = inner.index.search(probe, &query).await?;
+        // Never name who is not (or no longer) in the gallery, whatever the index still holds.
+        let known = inner.people.read().unwrap_or_else(PoisonError::into_inner);
+        hits.retain(|hit| known.contains_key(&hit.person));
+        drop(known);
+        let kept = inner.negatives.read().unwrap_or_else(PoisonError::into_inner);
+        let nearest = |hit: &PersonHit| {
+            let near = kept.get(&hit.person)?.iter().filter_map(|n| n.similarity(probe).ok()).reduce(f32::max)?;
+            Some((hit.person.clone(), near))
+        };
+        let negatives = hits.iter().filter_map(nearest).collect();
+        Ok((hits, negatives))
+    }
+
     /// Display name and watchlists of a person, from memory; `None` when there is no such person.
-    pub fn person(&self, _id: &PersonId) -> Option<Person> {
-        unimplemented!()
+    pub fn person(&self, id: &PersonId) -> Option<Person> {
+        let people = self.inner.people.read().unwrap_or_else(PoisonError::into_inner);
+        people.get(id).map(|person| person.as_ref().clone())
     }
+
     /// Counts up with every change of people or faces: tracks decided unknown look again.
     pub fn revision(&self) -> u64 {
-        unimplemented!()
+        self.inner.revision.load(Ordering::Acquire)
+    }
+
+    /// Adds the person to a decision. Somebody erased since the search is unknown.
+    fn named(&self, decision: Decision) -> (Decision, Option<Person>) {
+        let Some(hit) = decision.known() else { return (decision, None) };
+        match self.person(&hit.person) {
+            Some(person) => (decision, Some(person)),
+            None => (Decision::uncompared("the person was erased meanwhile", decision.threshold), None),
+        }
     }
 }
+
+impl Inner {
+    /// Waits for the turn to change something, and brings store and index together if the last change was interrupted.
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, GalleryError> {
+        let turn = self.changes.lock().await;
+        if self.unsettled.load(Ordering::Acquire) {
+            self.repair().await?;
+            self.settled();
+        }
+        Ok(turn)
+    }
+
+    /// The store refused a removal that the index has done already: tries to undo it now, else before the next change.
+    async fn put_back(&self) {
+        if self.repair().await.is_ok() {
+            self.unsettled.store(false, Ordering::Release);
+        }
+    }
+
+    fn settled(&self) {
+        self.unsettled.store(false, Ordering::Release);
+        self.revision.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn remember(&self, person: &Person) {
+        let mut people = self.people.write().unwrap_or_else(PoisonError::into_inner);
+        people.insert(person.id.clone(), Arc::new(person.clone()));
+        drop(people);
+        self.revision.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Makes the index hold exactly the faces of the store.
+    async fn repair(&self) -> Result<(), GalleryError> {
+        let mut wrong = self.index.face_ids().await?;
+        let mut missing = self.store.all_faces(&self.model).await?;
+        missing.retain(|face| !wrong.remove(&face.id));
+        for face in &wrong {
+            self.index.remove_face(face).await?;
+        }
+        for chunk in missing.chunks(REPAIR_CHUNK) {
+            self.index.upsert(chunk).await?;
+        }
+        if !(wrong.is_empty() && missing.is_empty()) {
+            tracing::info!(added = missing.len(), removed = wrong.len(), "face index brought in line with the store");
+        }
+        Ok(())
+    }
+
+    fn check_model(&self, embedding: &Embedding) -> Result<(), GalleryError> {
+        if embedding.model == self.model {
+            return Ok(());
+        }
+        let (left, len) = (embedding.model.clone(), embedding.values.len());
+        // Another model's length is not known here; the ids say what is wrong.
+        Err(IncomparableError { left, left_len: len, right: self.model.clone(), right_len: len }.into())
+    }
+
+    /// People on at least one of the watchlists; `None` means everyone.
+    fn on_watchlists(&self, watchlists: &[String]) -> Option<BTreeSet<PersonId>> {
+        if watchlists.is_empty() {
+            return None;
+        }
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let listed = |p: &&Arc<Person>| p.watchlists.iter().any(|w| watchlists.contains(w));
+        Some(people.values().filter(listed).map(|p| p.id.clone()).collect())
+    }
+}
+
+#[cfg(test)]
+#[path = "gallery_tests.rs"]
+mod tests;

@@ -2,15 +2,18 @@
 //!
 //! In: embeddings of a track. Out: a [`decision::Decision`], where *unknown* is an answer. Decided on values only, so it can be
 //! replayed without video. Ports: [`person::GalleryStore`] (people, durable) and [`search::VectorIndex`] (nearest faces).
-//! [`gallery::Gallery`] joins both. Absent on purpose: frames, cameras, databases.
+//! [`gallery::Gallery`] joins both; [`evidence::Evidence`] fuses the looks of a track and [`statement::TrackDecider`] says what is published. Absent on purpose: frames, cameras, databases.
 
 pub mod decision;
 pub mod evidence;
 pub mod gallery;
 pub mod person;
 pub mod search;
+pub mod statement;
 
 pub use decision::{Decision, Thresholds, Verdict};
+pub use evidence::{Evidence, EvidenceSettings, Look, Taken};
 pub use gallery::Gallery;
 pub use person::{EnrolledFace, GalleryError, GalleryStore, Person};
 pub use search::{PersonHit, SearchQuery, VectorIndex};
+pub use statement::{DeciderSettings, Statement, TrackDecider};

@@ -3,8 +3,6 @@
 //! In: weights of the allowed pairs. Out: the pairs chosen. Solved by the Hungarian method (Kuhn-Munkres) in each connected
 //! group of rows and columns, so a crowd of a hundred faces costs little: only neighbours compete.
 
-use std::collections::BTreeMap;
-
 use pathfinding::prelude::{Matrix, kuhn_munkres};
 
 /// A forbidden pair inside a group; far below the sum of all real weights, never chosen because leaving a row free costs 0.
@@ -14,7 +12,7 @@ const FORBIDDEN: i64 = -(1 << 40);
 ///
 /// `allowed` holds `(row, column, weight)` with weights from 1 to 2^30. Pairs not named are forbidden, and a row
 /// stays free where that is better. Deterministic: depends on the values only, not on their order (ties aside).
-pub fn assign(allowed: &[(usize, usize, i64)]) -> Vec<(usize, usize)> {
+pub fn assign(allowed: &[Pair]) -> Vec<(usize, usize)> {
     let mut chosen = Vec::new();
     for group in groups(allowed) {
         match group.as_slice() {
@@ -27,35 +25,24 @@ pub fn assign(allowed: &[(usize, usize, i64)]) -> Vec<(usize, usize)> {
     chosen
 }
 
+/// An allowed pair: row, column, weight.
+pub type Pair = (usize, usize, i64);
+
 /// Splits pairs into groups that share neither rows nor columns.
-fn groups(allowed: &[(usize, usize, i64)]) -> Vec<Vec<(usize, usize, i64)>> {
-    // Label of each row and column: rows first, `true` marks a column.
-    let mut parent: BTreeMap<(bool, usize), (bool, usize)> = BTreeMap::new();
-    fn root(parent: &BTreeMap<(bool, usize), (bool, usize)>, mut node: (bool, usize)) -> (bool, usize) {
-        while let Some(&up) = parent.get(&node) {
-            if up == node {
-                break;
-            }
-            node = up;
-        }
-        node
-    }
-    for &(row, column, _) in allowed {
-        parent.entry((false, row)).or_insert((false, row));
-        parent.entry((true, column)).or_insert((true, column));
-        let (a, b) = (root(&parent, (false, row)), root(&parent, (true, column)));
-        if a != b {
-            parent.insert(a.max(b), a.min(b));
-        }
-    }
-    let mut by_root: BTreeMap<(bool, usize), Vec<(usize, usize, i64)>> = BTreeMap::new();
+fn groups(allowed: &[Pair]) -> Vec<Vec<Pair>> {
+    let mut groups: Vec<Vec<Pair>> = Vec::new();
     for pair in allowed {
-        by_root.entry(root(&parent, (false, pair.0))).or_default().push(*pair);
+        let touches = |group: &Vec<Pair>| group.iter().any(|p| p.0 == pair.0 || p.1 == pair.1);
+        let (mut joined, apart): (Vec<_>, Vec<_>) = groups.into_iter().partition(touches);
+        groups = apart;
+        let mut group: Vec<Pair> = joined.drain(..).flatten().collect();
+        group.push(*pair);
+        groups.push(group);
     }
-    by_root.into_values().collect()
+    groups
 }
 
-fn solve(group: &[(usize, usize, i64)], chosen: &mut Vec<(usize, usize)>) {
+fn solve(group: &[Pair], chosen: &mut Vec<(usize, usize)>) {
     let rows = distinct(group.iter().map(|p| p.0));
     let columns = distinct(group.iter().map(|p| p.1));
     // One spare column per row, of weight 0: "stays free". Makes rows <= columns always true.
@@ -104,7 +91,7 @@ mod tests {
     }
 
     /// Best sum by trying everything.
-    fn best(pairs: &[(usize, usize, i64)], rows: u32, columns: u32) -> i64 {
+    fn best(pairs: &[Pair], rows: u32, columns: u32) -> i64 {
         let Some((&(r, c, w), rest)) = pairs.split_first() else { return 0 };
         let without = best(rest, rows, columns);
         if rows & (1 << r) != 0 || columns & (1 << c) != 0 {

@@ -107,6 +107,8 @@ pub struct LookPlanner {
     /// Poses and qualities of the looks taken.
     held: Vec<([f32; 2], f32)>,
     spent: u32,
+    /// Looks that need no improvement because the track is doubted.
+    urged: u32,
     last_look: Option<Timestamp>,
     best: Option<Shot>,
     best_refused: Option<Skip>,
@@ -121,6 +123,7 @@ impl LookPlanner {
             min_face_px,
             held: Vec::new(),
             spent: 0,
+            urged: 0,
             last_look: None,
             best: None,
             best_refused: None,
@@ -142,6 +145,7 @@ impl LookPlanner {
             Ok(()) => {
                 self.held.push((pose(detection), quality.value));
                 self.spent += 1;
+                self.urged = self.urged.saturating_sub(1);
                 self.last_look = Some(at);
             }
             // Keep the refusal of the largest crop: it says best what was missing.
@@ -161,6 +165,12 @@ impl LookPlanner {
         }
     }
 
+    /// Lets the next `looks` looks be taken without being better (the budget and the interval hold): the last look was unlike
+    /// the others, and whether the track shows another face now should be known soon.
+    pub fn urge(&mut self, looks: u32) {
+        self.urged = self.urged.max(looks);
+    }
+
     /// The best crop offered so far, usable or not: the one to show.
     pub fn best(&self) -> Option<&Shot> {
         self.best.as_ref()
@@ -178,11 +188,11 @@ impl LookPlanner {
 
     fn judge(&self, shot: &Shot) -> Result<(), Skip> {
         let quality = shot.quality;
-        // Negated comparisons: a value that is not a number fails.
-        if !(quality.size_px >= self.min_face_px) {
+        // A value that is not a number is too small.
+        if quality.size_px.is_nan() || quality.size_px < self.min_face_px {
             return Err(Skip::TooSmall { px: quality.size_px, needs: self.min_face_px });
         }
-        if !(quality.value >= self.settings.min_quality) {
+        if quality.value.is_nan() || quality.value < self.settings.min_quality {
             return Err(Skip::Poor { quality, needs: self.settings.min_quality });
         }
         if self.spent >= self.settings.budget {
@@ -193,7 +203,7 @@ impl LookPlanner {
         if self.last_look.is_some_and(|last| (0.0..interval).contains(&seconds_between(last, shot.at))) {
             return Err(Skip::TooSoon);
         }
-        if self.spent < self.settings.early {
+        if self.spent < self.settings.early || self.urged > 0 {
             return Ok(());
         }
         let best = self.held.iter().map(|h| h.1).fold(0.0, f32::max);
@@ -215,7 +225,7 @@ fn rank(q: &Quality) -> (f32, f32) {
 fn pose(detection: &Detection) -> [f32; 2] {
     let [left, right, nose, ..] = detection.landmarks;
     let eyes = left.distance(right);
-    if !(eyes > 1.0) {
+    if eyes.is_nan() || eyes <= 1.0 {
         return [0.0, 0.0];
     }
     [(nose.x - (left.x + right.x) / 2.0) / eyes, (nose.y - (left.y + right.y) / 2.0) / eyes]
@@ -269,6 +279,17 @@ mod tests {
         assert_eq!(p.offer(at(1400), &face(0.3), quality(0.4)), Ok(()), "another side of the face");
         assert_eq!(p.offer(at(1600), &face(0.3), quality(0.4)), Err(Skip::NothingNew));
         assert_eq!(p.offer(at(1800), &face(-0.3), quality(0.2)), Err(Skip::NothingNew), "another side, but poor");
+    }
+
+    #[test]
+    fn a_doubted_track_is_looked_at_again_soon() {
+        let mut p = planner();
+        for i in 0..3 {
+            p.offer(at(i * 200), &face(0.0), quality(0.5)).unwrap();
+        }
+        p.urge(2);
+        let taken: Vec<bool> = (3..12).map(|i| p.offer(at(i * 200), &face(0.0), quality(0.4)).is_ok()).collect();
+        assert_eq!(taken.iter().filter(|t| **t).count(), 2);
     }
 
     #[test]

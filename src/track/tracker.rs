@@ -232,6 +232,31 @@ impl Tracker {
         true
     }
 
+    /// Cuts a live track in two: it went over to another face (as its embeddings say). Gives the ended track, to which the
+    /// detections so far belong, and the id under which the tracker goes on; `None` when there is no such live track.
+    pub fn split(&mut self, id: &TrackId) -> Option<(EndedTrack, TrackId)> {
+        let live = self.live.iter_mut().find(|t| t.id.as_ref() == Some(id))?;
+        let new = TrackId::generate();
+        let ended = EndedTrack {
+            id: id.clone(),
+            first_seen: live.first_seen,
+            last_seen: live.last_seen,
+            hits: live.hits.saturating_sub(1).max(1),
+        };
+        live.id = Some(new.clone());
+        live.first_seen = live.last_seen;
+        live.hits = 1;
+        self.remember(ended.clone());
+        Some((ended, new))
+    }
+
+    fn remember(&mut self, ended: EndedTrack) {
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((self.clock, ended));
+    }
+
     fn advance(&mut self, at: Timestamp, frame_size: (u32, u32)) {
         if let Some(last) = self.last_step {
             self.clock += seconds_between(last, at).max(0.0);
@@ -316,14 +341,11 @@ impl Tracker {
     }
 
     fn end_where(&mut self, over: impl Fn(&Live) -> bool, report: &mut StepReport) {
-        let clock = self.clock;
-        for track in self.live.extract_if(.., |t| over(t)) {
+        let gone: Vec<Live> = self.live.extract_if(.., |t| over(t)).collect();
+        for track in gone {
             let Some(id) = track.id else { continue };
             let ended = EndedTrack { id, first_seen: track.first_seen, last_seen: track.last_seen, hits: track.hits };
-            if self.recent.len() >= MAX_RECENT {
-                self.recent.pop_front();
-            }
-            self.recent.push_back((clock, ended.clone()));
+            self.remember(ended.clone());
             report.ended.push(ended);
         }
     }

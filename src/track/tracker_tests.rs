@@ -126,6 +126,17 @@ fn an_ended_track_can_be_taken_up_again() {
 }
 
 #[test]
+fn a_track_that_went_over_to_another_face_is_cut_in_two() {
+    let mut t = tracker();
+    let old = t.step(ms(0), HD, &[face(100.0, 100.0, 50.0, 0.99)]).started.remove(0);
+    t.step(ms(150), HD, &[face(100.0, 100.0, 50.0, 0.99)]);
+    let (ended, new) = t.split(&old).unwrap();
+    assert_eq!(ended, EndedTrack { id: old.clone(), first_seen: ms(0), last_seen: ms(150), hits: 1 });
+    assert!(t.split(&old).is_none());
+    assert_eq!(t.step(ms(300), HD, &[face(100.0, 100.0, 50.0, 0.99)]).matched, [(new, 0)]);
+}
+
+#[test]
 fn settings_refuse_unknown_names() {
     assert!(serde_json::from_str::<TrackSettings>(r#"{"max_lost_ms": 900}"#).is_ok());
     assert!(serde_json::from_str::<TrackSettings>(r#"{"max_lots_ms": 900}"#).is_err());

@@ -1,0 +1,346 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, atomic::AtomicU32},
+};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::{face::Distance, identity::decision::tests::thresholds, inference::manifest::Calibration};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn id<T: std::str::FromStr<Err = crate::ids::IdError>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn embedding(values: [f32; 2]) -> Embedding {
+    Embedding { model: id("m"), distance: Distance::Cosine, values: values.as_slice().into() }
+}
+
+fn person(name: &str, watchlists: &[&str]) -> Person {
+    Person {
+        id: id(name),
+        display_name: name.to_uppercase(),
+        external_id: String::new(),
+        labels: BTreeMap::new(),
+        watchlists: watchlists.iter().map(ToString::to_string).collect(),
+        created: at(0),
+        revision: 1,
+    }
+}
+
+fn face(name: &str, of: &str, values: [f32; 2]) -> EnrolledFace {
+    let embedding = embedding(values);
+    EnrolledFace { id: id(name), person: id(of), embedding, quality: 0.9, source: String::new(), created: at(0) }
+}
+
+/// In memory; fails as many calls as `failing` says.
+#[derive(Default)]
+struct FakeStore {
+    people: Mutex<BTreeMap<PersonId, Person>>,
+    faces: Mutex<BTreeMap<FaceId, EnrolledFace>>,
+    negatives: Mutex<Vec<(PersonId, Embedding)>>,
+    failing_removals: AtomicU32,
+}
+
+fn fails(counter: &AtomicU32) -> Result<(), GalleryError> {
+    match counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
+        Ok(_) => Err(GalleryError::Unavailable("on request".into())),
+        Err(_) => Ok(()),
+    }
+}
+
+#[async_trait]
+impl GalleryStore for FakeStore {
+    async fn insert_person(&self, person: &Person) -> Result<(), GalleryError> {
+        match self.people.lock().unwrap().insert(person.id.clone(), person.clone()) {
+            Some(_) => Err(GalleryError::AlreadyExists(person.id.clone())),
+            None => Ok(()),
+        }
+    }
+    async fn person(&self, id: &PersonId) -> Result<Person, GalleryError> {
+        self.people.lock().unwrap().get(id).cloned().ok_or_else(|| GalleryError::PersonNotFound(id.clone()))
+    }
+    async fn people(&self, after: Option<&PersonId>, limit: usize) -> Result<Vec<(Person, u32)>, GalleryError> {
+        let people = self.people.lock().unwrap();
+        Ok(people.values().filter(|p| after.is_none_or(|a| p.id > *a)).take(limit).map(|p| (p.clone(), 0)).collect())
+    }
+    async fn update_person(&self, person: &Person) -> Result<(), GalleryError> {
+        match self.people.lock().unwrap().get_mut(&person.id) {
+            Some(old) if old.revision + 1 == person.revision => *old = person.clone(),
+            Some(_) => return Err(GalleryError::Conflict(person.id.clone())),
+            None => return Err(GalleryError::PersonNotFound(person.id.clone())),
+        }
+        Ok(())
+    }
+    async fn erase_person(&self, id: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
+        fails(&self.failing_removals)?;
+        self.people.lock().unwrap().remove(id).ok_or_else(|| GalleryError::PersonNotFound(id.clone()))?;
+        let mut faces = self.faces.lock().unwrap();
+        let before = faces.len();
+        faces.retain(|_, f| f.person != *id);
+        Ok(ErasureReceipt {
+            id: "r".into(),
+            person: id.clone(),
+            erased: now,
+            faces_removed: (before - faces.len()) as u32,
+            events_anonymised: 0,
+            pictures_removed: 0,
+        })
+    }
+    async fn insert_face(&self, face: &EnrolledFace) -> Result<(), GalleryError> {
+        self.person(&face.person).await?;
+        self.faces.lock().unwrap().insert(face.id.clone(), face.clone());
+        Ok(())
+    }
+    async fn faces(&self, person: &PersonId) -> Result<Vec<EnrolledFace>, GalleryError> {
+        Ok(self.faces.lock().unwrap().values().filter(|f| f.person == *person).cloned().collect())
+    }
+    async fn remove_face(&self, _: &PersonId, face: &FaceId) -> Result<(), GalleryError> {
+        fails(&self.failing_removals)?;
+        self.faces.lock().unwrap().remove(face).map(|_| ()).ok_or_else(|| GalleryError::FaceNotFound(face.clone()))
+    }
+    async fn all_faces(&self, model: &ModelId) -> Result<Vec<EnrolledFace>, GalleryError> {
+        Ok(self.faces.lock().unwrap().values().filter(|f| f.embedding.model == *model).cloned().collect())
+    }
+    async fn counts(&self) -> Result<(u64, u64), GalleryError> {
+        Ok((self.people.lock().unwrap().len() as u64, self.faces.lock().unwrap().len() as u64))
+    }
+    async fn insert_negative(&self, person: &PersonId, probe: &Embedding) -> Result<(), GalleryError> {
+        self.negatives.lock().unwrap().push((person.clone(), probe.clone()));
+        Ok(())
+    }
+    async fn negatives(&self, _: &ModelId) -> Result<Vec<(PersonId, Embedding)>, GalleryError> {
+        Ok(self.negatives.lock().unwrap().clone())
+    }
+}
+
+#[derive(Default)]
+struct FakeIndex {
+    faces: Mutex<BTreeMap<FaceId, EnrolledFace>>,
+    failing_upserts: AtomicU32,
+    failing_removals: AtomicU32,
+    searches: AtomicU32,
+}
+
+#[async_trait]
+impl VectorIndex for FakeIndex {
+    async fn upsert(&self, faces: &[EnrolledFace]) -> Result<(), GalleryError> {
+        fails(&self.failing_upserts)?;
+        self.faces.lock().unwrap().extend(faces.iter().map(|f| (f.id.clone(), f.clone())));
+        Ok(())
+    }
+    async fn remove_face(&self, face: &FaceId) -> Result<(), GalleryError> {
+        fails(&self.failing_removals)?;
+        self.faces.lock().unwrap().remove(face);
+        Ok(())
+    }
+    async fn remove_person(&self, person: &PersonId) -> Result<(), GalleryError> {
+        fails(&self.failing_removals)?;
+        self.faces.lock().unwrap().retain(|_, f| f.person != *person);
+        Ok(())
+    }
+    async fn search(&self, probe: &Embedding, query: &SearchQuery) -> Result<Vec<PersonHit>, GalleryError> {
+        self.searches.fetch_add(1, Ordering::SeqCst);
+        let mut best: BTreeMap<PersonId, PersonHit> = BTreeMap::new();
+        for f in self.faces.lock().unwrap().values() {
+            let similarity = f.embedding.similarity(probe)?;
+            let wanted = query.people.as_ref().is_none_or(|p| p.contains(&f.person));
+            if wanted && best.get(&f.person).is_none_or(|h| h.similarity < similarity) {
+                let hit = PersonHit { person: f.person.clone(), face: f.id.clone(), similarity };
+                best.insert(f.person.clone(), hit);
+            }
+        }
+        let mut hits: Vec<_> = best.into_values().collect();
+        hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        hits.truncate(query.limit);
+        Ok(hits)
+    }
+    async fn face_ids(&self) -> Result<BTreeSet<FaceId>, GalleryError> {
+        Ok(self.faces.lock().unwrap().keys().cloned().collect())
+    }
+    fn backend(&self) -> &'static str {
+        "fake"
+    }
+}
+
+struct House {
+    store: Arc<FakeStore>,
+    index: Arc<FakeIndex>,
+    gallery: Gallery,
+}
+
+async fn opened(store: Arc<FakeStore>, index: Arc<FakeIndex>) -> House {
+    let gallery = Gallery::open(store.clone(), index.clone(), id("m")).await.unwrap();
+    House { store, index, gallery }
+}
+
+/// Anna (staff) looks to the right, Berta (vip) up.
+async fn furnished() -> House {
+    let house = opened(Arc::default(), Arc::default()).await;
+    house.gallery.create_person(person("anna", &["staff"])).await.unwrap();
+    house.gallery.create_person(person("berta", &["vip"])).await.unwrap();
+    house.gallery.add_face(face("a1", "anna", [1.0, 0.0])).await.unwrap();
+    house.gallery.add_face(face("b1", "berta", [0.0, 1.0])).await.unwrap();
+    house
+}
+
+impl House {
+    async fn who(&self, values: [f32; 2], watchlists: &[&str]) -> Option<String> {
+        let lists: Vec<String> = watchlists.iter().map(ToString::to_string).collect();
+        let (decision, person) = self.gallery.identify(&embedding(values), &lists, &thresholds()).await.unwrap();
+        assert_eq!(decision.known().map(|h| &h.person), person.as_ref().map(|p| &p.id));
+        person.map(|p| p.display_name)
+    }
+
+    fn in_step(&self) -> bool {
+        self.store.faces.lock().unwrap().keys().eq(self.index.faces.lock().unwrap().keys())
+    }
+}
+
+#[tokio::test]
+async fn finds_the_nearest_person_by_name() {
+    let house = furnished().await;
+    assert_eq!(house.who([0.96, 0.28], &[]).await.as_deref(), Some("ANNA"));
+    assert_eq!(house.who([0.28, 0.96], &[]).await.as_deref(), Some("BERTA"));
+    assert_eq!(house.who([-1.0, 0.0], &[]).await, None);
+}
+
+#[tokio::test]
+async fn a_watchlist_limits_who_can_be_named() {
+    let house = furnished().await;
+    assert_eq!(house.who([0.8, 0.6], &["vip"]).await.as_deref(), Some("BERTA"));
+    let before = house.index.searches.load(Ordering::SeqCst);
+    assert_eq!(house.who([0.8, 0.6], &["nobody-is-on-this"]).await, None);
+    assert_eq!(house.index.searches.load(Ordering::SeqCst), before, "nothing to search for");
+    let mut berta = person("berta", &["staff"]);
+    berta.revision = 2;
+    house.gallery.update_person(berta).await.unwrap();
+    assert_eq!(house.who([0.0, 1.0], &["vip"]).await, None);
+}
+
+#[tokio::test]
+async fn opening_repairs_the_index() {
+    let house = furnished().await;
+    house.index.faces.lock().unwrap().remove(&id("a1"));
+    house.index.faces.lock().unwrap().insert(id("ghost"), face("ghost", "anna", [0.0, 1.0]));
+    let again = opened(house.store.clone(), house.index.clone()).await;
+    assert!(again.in_step());
+    assert_eq!(again.who([1.0, 0.0], &[]).await.as_deref(), Some("ANNA"));
+}
+
+#[tokio::test]
+async fn a_face_the_index_refuses_is_not_kept() {
+    let house = furnished().await;
+    house.index.failing_upserts.store(1, Ordering::SeqCst);
+    let revision = house.gallery.revision();
+    let refused = house.gallery.add_face(face("a2", "anna", [0.9, 0.43])).await;
+    assert!(matches!(refused, Err(GalleryError::Unavailable(_))));
+    assert_eq!(house.store.faces(&id("anna")).await.unwrap().len(), 1);
+    assert!(house.in_step());
+    assert_eq!(house.gallery.revision(), revision);
+}
+
+#[tokio::test]
+async fn what_could_not_be_taken_back_is_repaired_before_the_next_change() {
+    let house = furnished().await;
+    house.index.failing_upserts.store(1, Ordering::SeqCst);
+    house.store.failing_removals.store(1, Ordering::SeqCst);
+    assert!(house.gallery.add_face(face("a2", "anna", [0.9, 0.43])).await.is_err());
+    assert!(!house.in_step(), "both failed");
+    house.gallery.create_person(person("carla", &[])).await.unwrap();
+    assert!(house.in_step());
+}
+
+#[tokio::test]
+async fn a_removal_the_store_refuses_is_undone_at_once_or_before_the_next_change() {
+    let house = furnished().await;
+    house.store.failing_removals.store(1, Ordering::SeqCst);
+    assert!(house.gallery.remove_face(&id("anna"), &id("a1")).await.is_err());
+    assert!(house.in_step());
+    house.store.failing_removals.store(1, Ordering::SeqCst);
+    house.index.failing_upserts.store(1, Ordering::SeqCst);
+    assert!(house.gallery.erase_person(&id("anna"), at(1)).await.is_err());
+    assert!(!house.in_step());
+    house.gallery.remove_face(&id("berta"), &id("b1")).await.unwrap();
+    assert!(house.in_step());
+    assert_eq!(house.who([1.0, 0.0], &[]).await.as_deref(), Some("ANNA"), "she kept her face");
+    assert!(matches!(house.gallery.remove_face(&id("anna"), &id("b1")).await, Err(GalleryError::FaceNotFound(_))));
+}
+
+#[tokio::test]
+async fn an_erased_person_is_gone_from_both_and_from_memory() {
+    let house = furnished().await;
+    house.index.failing_removals.store(1, Ordering::SeqCst);
+    assert!(house.gallery.erase_person(&id("anna"), at(5)).await.is_err());
+    assert_eq!(house.who([1.0, 0.0], &[]).await.as_deref(), Some("ANNA"), "nothing happened");
+    let receipt = house.gallery.erase_person(&id("anna"), at(5)).await.unwrap();
+    assert_eq!((receipt.faces_removed, receipt.erased), (1, at(5)));
+    assert_eq!(house.who([1.0, 0.0], &[]).await, None);
+    assert!(house.gallery.person(&id("anna")).is_none());
+    assert!(house.in_step());
+    assert!(matches!(house.gallery.erase_person(&id("anna"), at(6)).await, Err(GalleryError::PersonNotFound(_))));
+}
+
+#[tokio::test]
+async fn nobody_is_named_who_is_only_in_the_index() {
+    let house = furnished().await;
+    house.index.faces.lock().unwrap().insert(id("g1"), face("g1", "ghost", [-1.0, 0.0]));
+    assert_eq!(house.who([-1.0, 0.0], &[]).await, None);
+}
+
+#[tokio::test]
+async fn a_face_marked_as_not_anna_is_not_named_anna_again() {
+    let house = furnished().await;
+    assert_eq!(house.who([0.8, 0.6], &["staff"]).await.as_deref(), Some("ANNA"));
+    house.gallery.add_negative(&id("anna"), &embedding([0.8, 0.6])).await.unwrap();
+    assert_eq!(house.who([0.8, 0.6], &["staff"]).await, None);
+    assert_eq!(house.who([1.0, 0.0], &["staff"]).await.as_deref(), Some("ANNA"), "the real one still passes");
+    let again = opened(house.store.clone(), house.index.clone()).await;
+    assert_eq!(again.who([0.8, 0.6], &["staff"]).await, None, "also after a restart");
+    let nobody = house.gallery.add_negative(&id("zoe"), &embedding([0.8, 0.6])).await;
+    assert!(matches!(nobody, Err(GalleryError::PersonNotFound(_))));
+}
+
+#[tokio::test]
+async fn two_faces_of_a_picture_are_two_people() {
+    let house = furnished().await;
+    let probes = [embedding([0.9, 0.43]), embedding([1.0, 0.0])];
+    let answers = house.gallery.identify_together(&probes, &[], &thresholds()).await.unwrap();
+    let names: Vec<_> = answers.into_iter().map(|(_, p)| p.map(|p| p.display_name)).collect();
+    assert_eq!(names[1].as_deref(), Some("ANNA"));
+    assert_ne!(names[0].as_deref(), Some("ANNA"));
+}
+
+#[tokio::test]
+async fn another_models_embedding_is_refused() {
+    let house = furnished().await;
+    let mut foreign = embedding([1.0, 0.0]);
+    foreign.model = id("n");
+    let t = crate::identity::Thresholds {
+        similarity: 0.1,
+        margin: 0.0,
+        calibration: Calibration { midpoint: 0.0, slope: 1.0 },
+    };
+    let refused = house.gallery.identify(&foreign, &[], &t).await;
+    assert!(matches!(refused, Err(GalleryError::Incomparable(_))));
+    let enrolled = EnrolledFace { embedding: foreign, ..face("a9", "anna", [1.0, 0.0]) };
+    assert!(house.gallery.add_face(enrolled).await.is_err());
+    assert_eq!(house.store.counts().await.unwrap(), (2, 2));
+}
+
+#[tokio::test]
+async fn the_revision_counts_changes() {
+    let house = furnished().await;
+    let mut last = house.gallery.revision();
+    house.gallery.create_person(person("carla", &[])).await.unwrap();
+    assert!(house.gallery.revision() > last);
+    last = house.gallery.revision();
+    assert!(house.gallery.create_person(person("anna", &[])).await.is_err());
+    assert_eq!(house.gallery.revision(), last);
+    house.gallery.add_face(face("c1", "carla", [0.7, 0.7])).await.unwrap();
+    assert!(house.gallery.revision() > last);
+}
