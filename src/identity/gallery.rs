@@ -5,7 +5,7 @@
 //!
 //! Order of writes: a face is added to the store first and taken back if the index refuses it; it is removed from the index first,
 //! so that nobody is recognised by a face that was reported as erased. Changes go one after the other. Should one be
-//! interrupted (a caller that goes away, a store that fails twice), the index is compared with the store before the next.
+//! interrupted (a caller that goes away, a store that fails twice), memory and index are compared with the store before the next.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -64,24 +64,12 @@ impl Gallery {
         index: Arc<dyn VectorIndex>,
         model: ModelId,
     ) -> Result<Self, GalleryError> {
-        let mut people = HashMap::new();
-        let mut after: Option<PersonId> = None;
-        loop {
-            let page = store.people(after.as_ref(), PEOPLE_PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.id.clone());
-            people.extend(page.into_iter().map(|(person, _)| (person.id.clone(), Arc::new(person))));
-        }
-        let mut negatives: HashMap<PersonId, Vec<Embedding>> = HashMap::new();
-        for (person, probe) in store.negatives(&model).await? {
-            negatives.entry(person).or_default().push(probe);
-        }
         let inner = Inner {
             store,
             index,
             model,
-            people: RwLock::new(people),
-            negatives: RwLock::new(negatives),
+            people: RwLock::default(),
+            negatives: RwLock::default(),
             revision: AtomicU64::new(1),
             unsettled: AtomicBool::new(false),
             changes: Mutex::new(()),
@@ -111,7 +99,7 @@ impl Gallery {
     /// When the id is taken or the store fails.
     pub async fn create_person(&self, person: Person) -> Result<Person, GalleryError> {
         let _turn = self.inner.turn().await?;
-        self.inner.store.insert_person(&person).await?;
+        self.inner.store.insert_person(&person).await.map_err(|e| self.inner.refused(e))?;
         self.inner.remember(&person);
         Ok(person)
     }
@@ -122,7 +110,7 @@ impl Gallery {
     /// When there is no such person, somebody else changed it meanwhile, or the store fails.
     pub async fn update_person(&self, person: Person) -> Result<Person, GalleryError> {
         let _turn = self.inner.turn().await?;
-        self.inner.store.update_person(&person).await?;
+        self.inner.store.update_person(&person).await.map_err(|e| self.inner.refused(e))?;
         self.inner.remember(&person);
         Ok(person)
     }
@@ -135,8 +123,7 @@ impl Gallery {
         let inner = &self.inner;
         inner.check_model(&face.embedding)?;
         let _turn = inner.turn().await?;
-        inner.store.insert_face(&face).await?;
-        inner.unsettled.store(true, Ordering::Release);
+        inner.store.insert_face(&face).await.map_err(|e| inner.refused(e))?;
         if let Err(error) = inner.index.upsert(std::slice::from_ref(&face)).await {
             let undone = inner.store.remove_face(&face.person, &face.id).await;
             // A timeout may hide that the index has it: only both removals make it clean.
@@ -157,10 +144,10 @@ impl Gallery {
     pub async fn remove_face(&self, person: &PersonId, face: &FaceId) -> Result<(), GalleryError> {
         let inner = &self.inner;
         let _turn = inner.turn().await?;
-        if !inner.store.faces(person).await?.iter().any(|f| f.id == *face) {
-            return Err(GalleryError::FaceNotFound(face.clone()));
+        let faces = inner.store.faces(person).await.map_err(|e| inner.refused(e))?;
+        if !faces.iter().any(|f| f.id == *face) {
+            return Err(inner.refused(GalleryError::FaceNotFound(face.clone())));
         }
-        inner.unsettled.store(true, Ordering::Release);
         inner.index.remove_face(face).await?;
         if let Err(error) = inner.store.remove_face(person, face).await {
             inner.put_back().await;
@@ -177,8 +164,7 @@ impl Gallery {
     pub async fn erase_person(&self, person: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
         let inner = &self.inner;
         let _turn = inner.turn().await?;
-        inner.store.person(person).await?;
-        inner.unsettled.store(true, Ordering::Release);
+        inner.store.person(person).await.map_err(|e| inner.refused(e))?;
         inner.index.remove_person(person).await?;
         let receipt = match inner.store.erase_person(person, now).await {
             Ok(receipt) => receipt,
@@ -202,13 +188,13 @@ impl Gallery {
         inner.check_model(probe)?;
         let _turn = inner.turn().await?;
         if self.person(person).is_none() {
-            return Err(GalleryError::PersonNotFound(person.clone()));
+            return Err(inner.refused(GalleryError::PersonNotFound(person.clone())));
         }
-        inner.store.insert_negative(person, probe).await?;
+        inner.store.insert_negative(person, probe).await.map_err(|e| inner.refused(e))?;
         let mut negatives = inner.negatives.write().unwrap_or_else(PoisonError::into_inner);
         negatives.entry(person.clone()).or_default().push(probe.clone());
         drop(negatives);
-        inner.revision.fetch_add(1, Ordering::AcqRel);
+        inner.settled();
         Ok(())
     }
 
@@ -305,6 +291,8 @@ impl Inner {
             self.repair().await?;
             self.settled();
         }
+        // Stays set if this change is given up half-way: the caller of an API may go away at any await.
+        self.unsettled.store(true, Ordering::Release);
         Ok(turn)
     }
 
@@ -313,6 +301,14 @@ impl Inner {
         if self.repair().await.is_ok() {
             self.unsettled.store(false, Ordering::Release);
         }
+    }
+
+    /// Passes an error on; those that say that nothing was done leave nothing to repair.
+    fn refused(&self, error: GalleryError) -> GalleryError {
+        if !matches!(error, GalleryError::Storage(_) | GalleryError::Unavailable(_)) {
+            self.unsettled.store(false, Ordering::Release);
+        }
+        error
     }
 
     fn settled(&self) {
@@ -324,11 +320,25 @@ impl Inner {
         let mut people = self.people.write().unwrap_or_else(PoisonError::into_inner);
         people.insert(person.id.clone(), Arc::new(person.clone()));
         drop(people);
-        self.revision.fetch_add(1, Ordering::AcqRel);
+        self.settled();
     }
 
-    /// Makes the index hold exactly the faces of the store.
+    /// Makes memory and index hold exactly what the store holds.
     async fn repair(&self) -> Result<(), GalleryError> {
+        let mut people = HashMap::new();
+        let mut after: Option<PersonId> = None;
+        loop {
+            let page = self.store.people(after.as_ref(), PEOPLE_PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.id.clone());
+            people.extend(page.into_iter().map(|(person, _)| (person.id.clone(), Arc::new(person))));
+        }
+        let mut negatives: HashMap<PersonId, Vec<Embedding>> = HashMap::new();
+        for (person, probe) in self.store.negatives(&self.model).await? {
+            negatives.entry(person).or_default().push(probe);
+        }
+        *self.people.write().unwrap_or_else(PoisonError::into_inner) = people;
+        *self.negatives.write().unwrap_or_else(PoisonError::into_inner) = negatives;
         let mut wrong = self.index.face_ids().await?;
         let mut missing = self.store.all_faces(&self.model).await?;
         missing.retain(|face| !wrong.remove(&face.id));

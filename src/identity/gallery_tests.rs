@@ -56,10 +56,12 @@ fn fails(counter: &AtomicU32) -> Result<(), GalleryError> {
 #[async_trait]
 impl GalleryStore for FakeStore {
     async fn insert_person(&self, person: &Person) -> Result<(), GalleryError> {
-        match self.people.lock().unwrap().insert(person.id.clone(), person.clone()) {
-            Some(_) => Err(GalleryError::AlreadyExists(person.id.clone())),
-            None => Ok(()),
+        let mut people = self.people.lock().unwrap();
+        if people.contains_key(&person.id) {
+            return Err(GalleryError::AlreadyExists(person.id.clone()));
         }
+        people.insert(person.id.clone(), person.clone());
+        Ok(())
     }
     async fn person(&self, id: &PersonId) -> Result<Person, GalleryError> {
         self.people.lock().unwrap().get(id).cloned().ok_or_else(|| GalleryError::PersonNotFound(id.clone()))
@@ -330,6 +332,21 @@ async fn another_models_embedding_is_refused() {
     let enrolled = EnrolledFace { embedding: foreign, ..face("a9", "anna", [1.0, 0.0]) };
     assert!(house.gallery.add_face(enrolled).await.is_err());
     assert_eq!(house.store.counts().await.unwrap(), (2, 2));
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_went_away_is_completed_before_the_next() {
+    let house = furnished().await;
+    // What the store did after its caller was gone.
+    drop(house.gallery.inner.turn().await.unwrap());
+    house.store.insert_person(&person("carla", &[])).await.unwrap();
+    house.store.insert_face(&face("c1", "carla", [-1.0, 0.0])).await.unwrap();
+    assert_eq!(house.who([-1.0, 0.0], &[]).await, None);
+    house.gallery.create_person(person("dora", &[])).await.unwrap();
+    assert_eq!(house.who([-1.0, 0.0], &[]).await.as_deref(), Some("CARLA"));
+    assert!(!house.gallery.inner.unsettled.load(Ordering::SeqCst));
+    assert!(house.gallery.remove_face(&id("dora"), &id("c1")).await.is_err());
+    assert!(!house.gallery.inner.unsettled.load(Ordering::SeqCst), "a refusal leaves nothing to repair");
 }
 
 #[tokio::test]
