@@ -1,1 +1,91 @@
-//! Every metric name once; the log set-up. Metrics carry camera ids as labels, never people.
+//! Every metric name once; labels are bounded: camera ids, kinds, reasons, never people.
+
+use std::{sync::OnceLock, time::Duration};
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::ids::CameraId;
+
+const FRAMES: &str = "visage_frames_total";
+const SKIPPED: &str = "visage_frames_skipped_total";
+const FACES: &str = "visage_faces_total";
+const EVENTS: &str = "visage_events_total";
+const LATENCY: &str = "visage_event_latency_seconds";
+const DETECT: &str = "visage_detection_seconds";
+const CAMERA_UP: &str = "visage_camera_up";
+const TRACKS: &str = "visage_active_tracks";
+const ENROLMENTS: &str = "visage_enrolments_total";
+const GALLERY: &str = "visage_gallery_faces";
+
+/// Bounds of latency histograms, seconds.
+const LATENCY_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
+
+/// The process-wide recorder; made at the first call. `None` when another recorder was installed before.
+pub fn prometheus() -> Option<&'static PrometheusHandle> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let handle = PrometheusBuilder::new()
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_BUCKETS)
+                .ok()?
+                .install_recorder()
+                .ok()?;
+            describe_counter!(FRAMES, "Frames looked at, by camera.");
+            describe_counter!(SKIPPED, "Frames not looked at, by camera and reason.");
+            describe_counter!(FACES, "Faces found in frames, by camera and outcome.");
+            describe_counter!(EVENTS, "Events written, by camera and kind.");
+            describe_histogram!(LATENCY, "Capture of the frame to the durable event, by kind.");
+            describe_histogram!(DETECT, "Hand-over of a frame to its detections, by camera.");
+            describe_gauge!(CAMERA_UP, "1 while the camera streams, by camera and state.");
+            describe_gauge!(TRACKS, "Faces tracked at this moment, by camera.");
+            describe_counter!(ENROLMENTS, "Enrolments by outcome.");
+            describe_gauge!(GALLERY, "Enrolled faces.");
+            Some(handle)
+        })
+        .as_ref()
+}
+
+/// A frame was looked at.
+pub fn frame_looked_at(camera: &CameraId, took: Duration) {
+    counter!(FRAMES, "camera" => camera.to_string()).increment(1);
+    histogram!(DETECT, "camera" => camera.to_string()).record(took.as_secs_f64());
+}
+
+/// `count` more frames were not looked at for `reason`.
+pub fn frames_skipped(camera: &CameraId, reason: &'static str, count: u64) {
+    counter!(SKIPPED, "camera" => camera.to_string(), "reason" => reason).increment(count);
+}
+
+/// Faces were found; `outcome` is `tracked`, `too_small` or `outside_region`.
+pub fn faces(camera: &CameraId, outcome: &'static str, count: u64) {
+    counter!(FACES, "camera" => camera.to_string(), "outcome" => outcome).increment(count);
+}
+
+/// An event was written `latency` after its frame was captured.
+pub fn event(camera: &CameraId, kind: &'static str, latency: Option<Duration>) {
+    counter!(EVENTS, "camera" => camera.to_string(), "kind" => kind).increment(1);
+    if let Some(latency) = latency {
+        histogram!(LATENCY, "kind" => kind).record(latency.as_secs_f64());
+    }
+}
+
+/// A camera streams, or does not.
+pub fn camera_up(camera: &CameraId, up: bool) {
+    gauge!(CAMERA_UP, "camera" => camera.to_string()).set(if up { 1.0 } else { 0.0 });
+}
+
+/// Faces tracked at this moment.
+pub fn active_tracks(camera: &CameraId, tracks: usize) {
+    gauge!(TRACKS, "camera" => camera.to_string()).set(tracks as f64);
+}
+
+/// An enrolment ended; `outcome` is `enrolled` or `refused`.
+pub fn enrolment(outcome: &'static str) {
+    counter!(ENROLMENTS, "outcome" => outcome).increment(1);
+}
+
+/// Enrolled faces.
+pub fn gallery_faces(faces: u64) {
+    gauge!(GALLERY).set(faces as f64);
+}

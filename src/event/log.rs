@@ -68,4 +68,6 @@ pub trait EventLog: Send + Sync {
     async fn remove_before(&self, time: Timestamp) -> Result<u64, EventLogError>;
     /// Wakes subscribers: the newest position.
     fn latest(&self) -> watch::Receiver<u64>;
+    /// Random id of this log; a resume token of another log is refused.
+    fn log_id(&self) -> &str;
 }

@@ -123,6 +123,48 @@ pub struct NewEvent {
     pub image: Option<Bytes>,
 }
 
+impl NewEvent {
+    /// An event of a kind about a camera, with nothing else said yet.
+    pub fn new(id: EventId, kind: EventKind, camera: CameraId, labels: BTreeMap<String, String>, created: Timestamp) -> Self {
+        Self {
+            id,
+            kind,
+            camera,
+            camera_labels: labels,
+            captured: None,
+            created,
+            track: None,
+            face: None,
+            quality: 0.0,
+            face_size_px: 0.0,
+            frame_size: None,
+            matched: None,
+            dwell_ms: None,
+            looks: 0,
+            camera_state: None,
+            reason: String::new(),
+            corrects: None,
+            model: None,
+            template: None,
+            image: None,
+        }
+    }
+}
+
+impl EventKind {
+    /// The name in the API, such as `RECOGNIZED`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Appeared => "APPEARED",
+            Self::Recognized => "RECOGNIZED",
+            Self::Unknown => "UNKNOWN",
+            Self::Corrected => "CORRECTED",
+            Self::Left => "LEFT",
+            Self::CameraState => "CAMERA_STATE",
+        }
+    }
+}
+
 /// An event of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {

@@ -8,7 +8,42 @@ pub mod manifest;
 pub mod ort;
 pub mod worker;
 
+use ndarray::Array4;
 use serde::{Deserialize, Serialize};
+
+/// An output of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its axes.
+    pub shape: Vec<usize>,
+    /// Its values, row-major.
+    pub data: Vec<f32>,
+}
+
+/// Why a network could not be loaded or run.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NetworkError {
+    /// The file.
+    #[error("the model can't be loaded: {0}")]
+    Load(String),
+    /// The execution provider.
+    #[error("{0}")]
+    Provider(String),
+    /// A run.
+    #[error("the model failed: {0}")]
+    Run(String),
+}
+
+/// A network as a function: a batch in (NCHW or NHWC as its manifest says), tensors out.
+pub trait Network: Send {
+    /// Runs a batch.
+    ///
+    /// # Errors
+    /// When the runtime refuses the shape or fails.
+    fn run(&mut self, input: &Array4<f32>) -> Result<Vec<Tensor>, NetworkError>;
+}
 
 /// Which execution provider runs the networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,13 +1,34 @@
-//! Placeholder: every registered camera with its tasks.
+//! Every registered camera with its tasks: one supervisor, one camera loop, one status journal each.
+//!
+//! The fleet owns the tasks: a camera that is changed or removed is cancelled and awaited before its successor starts.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    camera_loop::{self, LoopParts, LoopShared},
+    picture, status_journal,
+};
 use crate::{
-    camera::{CameraSpec, CameraStatus, CameraStoreError, SpecError},
+    camera::{
+        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, FrameSlot, SpecError,
+        source::SourceOpener,
+        supervisor::{CameraControl, SupervisorSettings, supervise},
+    },
     face::{Detection, Quality},
     identity::{Decision, Person},
     ids::CameraId,
-    time::Timestamp,
+    time::{self, Timestamp},
 };
-use std::time::Duration;
 
 /// A camera as registered and how it fares.
 #[derive(Debug, Clone)]
@@ -42,15 +63,9 @@ pub enum FleetError {
         /// Its state and reason.
         why: String,
     },
-    /// Faces.
+    /// The picture could not be analysed or drawn.
     #[error(transparent)]
-    Face(#[from] crate::face::FaceError),
-    /// Gallery.
-    #[error(transparent)]
-    Gallery(#[from] crate::identity::GalleryError),
-    /// Picture could not be encoded.
-    #[error("the picture could not be encoded: {0}")]
-    Encode(String),
+    Picture(#[from] picture::PictureError),
 }
 
 /// A face with the answer to "who is it".
@@ -77,37 +92,241 @@ pub struct Snapshot {
     pub faces: Vec<FaceAnswer>,
 }
 
+/// What the fleet is made of.
+pub struct FleetParts {
+    /// Where registered cameras are kept.
+    pub store: Arc<dyn CameraStore>,
+    /// Opens streams.
+    pub opener: Arc<dyn SourceOpener>,
+    /// Time limits of supervision.
+    pub supervisor: SupervisorSettings,
+    /// What camera loops are made of.
+    pub loops: LoopParts,
+    /// Most cameras.
+    pub max: usize,
+}
+
 /// Every registered camera with its tasks. Cheap to clone.
 #[derive(Clone)]
-pub struct Fleet {}
+pub struct Fleet(Arc<Inner>);
+
+struct Inner {
+    parts: FleetParts,
+    cameras: Mutex<BTreeMap<CameraId, Running>>,
+    /// One change at a time: store, then tasks.
+    change: AsyncMutex<()>,
+    changes: watch::Sender<u64>,
+    stop: CancellationToken,
+}
+
+struct Running {
+    spec: watch::Sender<CameraSpec>,
+    status: watch::Receiver<CameraStatus>,
+    shared: Arc<LoopShared>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
 
 impl Fleet {
+    /// Reads the registered cameras and starts them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn start(parts: FleetParts, stop: CancellationToken) -> Result<Self, FleetError> {
+        let specs = parts.store.list().await?;
+        let fleet = Self(Arc::new(Inner {
+            parts,
+            cameras: Mutex::default(),
+            change: AsyncMutex::default(),
+            changes: watch::Sender::new(0),
+            stop,
+        }));
+        for spec in specs {
+            fleet.launch(spec);
+        }
+        Ok(fleet)
+    }
+
     /// Registers and starts a camera. `validate_only` checks and changes nothing.
-    pub async fn create(&self, _spec: CameraSpec, _validate_only: bool) -> Result<CameraView, FleetError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When values are faulty, the id is taken, the limit is reached or the store fails.
+    pub async fn create(&self, spec: CameraSpec, validate_only: bool) -> Result<CameraView, FleetError> {
+        spec.validate().map_err(FleetError::Invalid)?;
+        let _turn = self.0.change.lock().await;
+        {
+            let cameras = self.cameras();
+            if cameras.contains_key(&spec.id) {
+                return Err(CameraStoreError::AlreadyExists(spec.id).into());
+            }
+            if cameras.len() >= self.0.parts.max {
+                return Err(FleetError::TooMany(self.0.parts.max));
+            }
+        }
+        if validate_only {
+            let status = CameraStatus::new(CameraState::Connecting, time::now());
+            return Ok(CameraView { spec, status, detection_latency: None, active_tracks: 0 });
+        }
+        self.0.parts.store.insert(&spec).await?;
+        let id = spec.id.clone();
+        self.launch(spec);
+        self.changed();
+        self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id).into())
     }
+
     /// One camera.
-    pub fn get(&self, _id: &CameraId) -> Option<CameraView> {
-        unimplemented!()
+    pub fn get(&self, id: &CameraId) -> Option<CameraView> {
+        self.cameras().get(id).map(view)
     }
+
     /// All cameras, by id.
     pub fn list(&self) -> Vec<CameraView> {
-        unimplemented!()
+        self.cameras().values().map(view).collect()
     }
+
     /// Replaces a camera; `spec.revision` must be one above the present one. Restarts the stream only if it must.
-    pub async fn update(&self, _spec: CameraSpec) -> Result<CameraView, FleetError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When values are faulty, the camera is not there, somebody else was faster, or the store fails.
+    pub async fn update(&self, spec: CameraSpec) -> Result<CameraView, FleetError> {
+        spec.validate().map_err(FleetError::Invalid)?;
+        let _turn = self.0.change.lock().await;
+        let id = spec.id.clone();
+        let old = self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?.spec;
+        self.0.parts.store.update(&spec).await?;
+        let restart = old.url != spec.url
+            || old.credentials != spec.credentials
+            || old.transport != spec.transport
+            || old.enabled != spec.enabled
+            || old.sampling != spec.sampling;
+        if restart {
+            self.halt(&id).await;
+            self.launch(spec);
+        } else if let Some(running) = self.cameras().get(&id) {
+            running.spec.send_replace(spec);
+        }
+        self.changed();
+        self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id).into())
     }
+
     /// Stops and forgets a camera.
-    pub async fn delete(&self, _id: &CameraId) -> Result<(), FleetError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When it is not there or the store fails.
+    pub async fn delete(&self, id: &CameraId) -> Result<(), FleetError> {
+        let _turn = self.0.change.lock().await;
+        self.0.parts.store.remove(id).await?;
+        self.halt(id).await;
+        self.changed();
+        Ok(())
     }
+
     /// Changes whenever a camera is added, removed, changed, or changes its state.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        unimplemented!()
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
+
     /// The newest frame as JPEG.
-    pub async fn snapshot(&self, _id: &CameraId, _annotate: bool) -> Result<Snapshot, FleetError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When the camera is not there, has no frame to show, or the frame can't be analysed.
+    pub async fn snapshot(&self, id: &CameraId, annotate: bool) -> Result<Snapshot, FleetError> {
+        let (frame, view) = {
+            let cameras = self.cameras();
+            let running = cameras.get(id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?;
+            (running.shared.last_frame(), view(running))
+        };
+        let frame = frame.filter(|_| view.status.state == CameraState::Streaming).ok_or_else(|| {
+            let why = view.status.reason.map(|r| format!(": {}", r.message)).unwrap_or_default();
+            FleetError::NoFrame { camera: id.clone(), why: format!("it is {}{why}", view.status.state.as_str()) }
+        })?;
+        let desk = &self.0.parts.loops.desk;
+        let thresholds = desk.thresholds(view.spec.threshold_override);
+        let faces = if annotate {
+            desk.answer(&frame.picture, &view.spec.watchlists, &thresholds).await?
+        } else {
+            Vec::new()
+        };
+        let (drawn_picture, drawn_faces) = (frame.picture.clone(), faces.clone());
+        let jpeg = picture::blocking(move || picture::drawn(&drawn_picture, &drawn_faces))
+            .await?
+            .map_err(picture::PictureError::from)?;
+        Ok(Snapshot { jpeg, captured: frame.captured.at, faces })
+    }
+
+    /// Stops every camera and waits for its tasks; tracks end with their LEFT events written.
+    pub async fn shutdown(&self) {
+        let _turn = self.0.change.lock().await;
+        let all: Vec<Running> = std::mem::take(&mut *self.cameras()).into_values().collect();
+        for running in &all {
+            running.stop.cancel();
+        }
+        for mut running in all {
+            while running.tasks.join_next().await.is_some() {}
+        }
+    }
+
+    fn launch(&self, spec: CameraSpec) {
+        let inner = &self.0;
+        let stop = inner.stop.child_token();
+        let state = if spec.enabled { CameraState::Connecting } else { CameraState::Disabled };
+        let (status_tx, status) = watch::channel(CameraStatus::new(state, time::now()));
+        let slot = Arc::new(FrameSlot::default());
+        let control = Arc::new(CameraControl::default());
+        let shared = Arc::new(LoopShared::default());
+        let spec_tx = watch::Sender::new(spec.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervise(
+            spec.clone(),
+            inner.parts.opener.clone(),
+            status_tx,
+            slot.clone(),
+            control.clone(),
+            inner.parts.supervisor.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(camera_loop::run(
+            inner.parts.loops.clone(),
+            spec_tx.subscribe(),
+            slot,
+            control,
+            shared.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(status_journal::run(
+            spec_tx.subscribe(),
+            status.clone(),
+            inner.parts.loops.log.clone(),
+            inner.changes.clone(),
+            stop.clone(),
+        ));
+        self.cameras().insert(spec.id.clone(), Running { spec: spec_tx, status, shared, stop, tasks });
+    }
+
+    async fn halt(&self, id: &CameraId) {
+        let Some(mut running) = self.cameras().remove(id) else { return };
+        running.stop.cancel();
+        while let Some(ended) = running.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(camera = %id, %error, "a task of the camera ended badly");
+            }
+        }
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|n| *n += 1);
+    }
+
+    fn cameras(&self) -> MutexGuard<'_, BTreeMap<CameraId, Running>> {
+        self.0.cameras.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn view(running: &Running) -> CameraView {
+    CameraView {
+        spec: running.spec.borrow().clone(),
+        status: running.status.borrow().clone(),
+        detection_latency: running.shared.detection_latency(),
+        active_tracks: running.shared.active_tracks(),
     }
 }

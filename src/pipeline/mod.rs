@@ -1,4 +1,20 @@
 //! The flow: the only room that joins cameras, faces, identity and events.
+//!
+//! ```text
+//!  Source ─► FrameSlot ─► camera_loop ─► FaceEngine::detect ─► Tracker ─► BestShot ─► FaceEngine::embed
+//!  (gst)     1, newest     one task        slot a camera                                    │
+//!            wins          a camera                                                         ▼
+//!  subscribers ◄─ cursor ◄─ EventLog::append ◄─ TrackDecider ◄─ Gallery::identify ◄─ Evidence
+//! ```
+//!
+//! Queues, all of them: decoder → slot: newest wins, 1, replaced ones are counted · slot → engine: one request a camera ·
+//! engine → loop: one reply · loop → event log: bounded, blocks · log → subscriber: no queue, a cursor · status: watch, latest
+//! only · store writer: bounded commands, blocks.
 
+mod appearance;
+pub mod camera_loop;
+mod enroll;
 pub mod fleet;
+mod label;
 pub mod picture;
+mod status_journal;

@@ -1,14 +1,17 @@
-//! Placeholder: one still picture, no camera.
+//! One still picture, no camera: detect, identify, verify, embed, enrol.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use super::fleet::FaceAnswer;
+use super::{enroll, fleet::FaceAnswer, label};
 use crate::{
-    face::{Detection, Embedding, FaceError, Quality},
-    frame::still::StillError,
-    identity::{EnrolledFace, GalleryError},
+    face::{Detection, Embedding, FaceEngine, FaceError, Quality, engine::Slot},
+    frame::{Picture, annotate, crop, still, still::StillError, still::StillLimits},
+    identity::{Decision, Gallery, GalleryError, Thresholds},
     ids::PersonId,
 };
+
+pub use super::enroll::{EnrollSettings, Enrollment, RefusalReason};
 
 /// Why a question about a picture could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -19,52 +22,20 @@ pub enum PictureError {
     /// No face where one is needed.
     #[error("no face was found in {0}; use a picture that shows the face larger and from the front")]
     NoFace(&'static str),
+    /// More faces than the limit.
+    #[error("the picture holds {found} faces, the limit is {limit}: crop it or raise limits.faces_per_picture")]
+    TooManyFaces {
+        /// Faces found.
+        found: usize,
+        /// Limit.
+        limit: usize,
+    },
     /// Faces.
     #[error(transparent)]
     Face(#[from] FaceError),
     /// Gallery.
     #[error(transparent)]
     Gallery(#[from] GalleryError),
-}
-
-/// Why an enrolment was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum RefusalReason {
-    NotAnImage,
-    TooLarge,
-    NoFace,
-    SeveralFaces,
-    TooSmall,
-    TooBlurred,
-    TurnedAway,
-    LooksLikeAnotherPerson,
-    Duplicate,
-    NoSuchPerson,
-    TooManyFaces,
-}
-
-/// The answer to one enrolment.
-#[derive(Debug, Clone)]
-pub enum Enrollment {
-    /// Enrolled.
-    Enrolled {
-        /// The face as kept.
-        face: EnrolledFace,
-        /// Faces found.
-        found: Vec<(Detection, Quality)>,
-    },
-    /// Refused; nothing changed.
-    Refused {
-        /// Why.
-        reason: RefusalReason,
-        /// Why in words, with figures.
-        message: String,
-        /// Who it looks like, when that is the reason.
-        similar: Option<PersonId>,
-        /// Faces found.
-        found: Vec<(Detection, Quality)>,
-    },
 }
 
 /// 1:1 answer.
@@ -93,46 +64,226 @@ pub struct Found<T> {
     pub faces: Vec<T>,
 }
 
+/// What decides about still pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentitySettings {
+    /// Least similarity for 1:N; `None` takes the model's.
+    pub identification_threshold: Option<f32>,
+    /// Least similarity for 1:1; `None` takes the model's.
+    pub verification_threshold: Option<f32>,
+    /// Least lead over the second best person; `None` takes the model's.
+    pub margin: Option<f32>,
+}
+
+impl Default for IdentitySettings {
+    fn default() -> Self {
+        Self { identification_threshold: None, verification_threshold: None, margin: None }
+    }
+}
+
 /// Answers questions about still pictures. Cheap to clone.
 #[derive(Clone)]
-pub struct PictureDesk {}
+pub struct PictureDesk {
+    pub(super) engine: FaceEngine,
+    pub(super) gallery: Gallery,
+    pub(super) limits: StillLimits,
+    pub(super) faces_limit: usize,
+    identity: IdentitySettings,
+    pub(super) enroll: EnrollSettings,
+}
 
 impl PictureDesk {
+    /// A desk over an engine and a gallery.
+    pub fn new(
+        engine: FaceEngine,
+        gallery: Gallery,
+        limits: StillLimits,
+        faces_limit: usize,
+        identity: IdentitySettings,
+        enroll: EnrollSettings,
+    ) -> Self {
+        Self { engine, gallery, limits, faces_limit, identity, enroll }
+    }
+
+    /// Thresholds for 1:N with the embedder in use. `threshold` overrides the least similarity.
+    pub fn thresholds(&self, threshold: Option<f32>) -> Thresholds {
+        thresholds(&self.engine, &self.identity, threshold)
+    }
+
     /// Finds faces.
+    ///
+    /// # Errors
+    /// When the bytes are no picture within the limits, or a network fails.
     pub async fn detect(
         &self,
-        _image: Bytes,
-        _min_score: Option<f32>,
+        image: Bytes,
+        min_score: Option<f32>,
     ) -> Result<Found<(Detection, Quality)>, PictureError> {
-        unimplemented!()
+        let picture = self.decode(image).await?;
+        let faces = self.find(&picture, min_score).await?;
+        Ok(Found { width: picture.width(), height: picture.height(), faces })
     }
+
     /// Finds faces and says who they are; no two faces of a picture get one person. The JPEG is there when `annotate`.
+    ///
+    /// # Errors
+    /// As [`Self::detect`], and when the gallery fails.
     pub async fn identify(
         &self,
-        _image: Bytes,
-        _watchlists: &[String],
-        _threshold: Option<f32>,
-        _annotate: bool,
+        image: Bytes,
+        watchlists: &[String],
+        threshold: Option<f32>,
+        annotate: bool,
     ) -> Result<(Found<FaceAnswer>, Option<Bytes>), PictureError> {
-        unimplemented!()
+        let picture = self.decode(image).await?;
+        let faces = self.answer(&picture, watchlists, &self.thresholds(threshold)).await?;
+        let jpeg = if annotate {
+            let (picture, faces) = (picture.clone(), faces.clone());
+            Some(blocking(move || drawn(&picture, &faces)).await??)
+        } else {
+            None
+        };
+        Ok((Found { width: picture.width(), height: picture.height(), faces }, jpeg))
     }
+
+    /// Everybody in a picture: found, embedded, identified; one person is at most one face.
+    pub(super) async fn answer(
+        &self,
+        picture: &Picture,
+        watchlists: &[String],
+        thresholds: &Thresholds,
+    ) -> Result<Vec<FaceAnswer>, PictureError> {
+        let found = self.find(picture, None).await?;
+        let detections: Vec<Detection> = found.iter().map(|(d, _)| *d).collect();
+        let embeddings = self.engine.embed(picture, &detections).await?;
+        let min_px = self.engine.embedder().embedder.as_ref().map_or(0.0, |e| e.min_face_px);
+        // Faces that are too small get no say in who is who.
+        let usable: Vec<Embedding> = found
+            .iter()
+            .zip(embeddings)
+            .filter(|((_, quality), _)| quality.size_px >= min_px)
+            .map(|(_, embedding)| embedding)
+            .collect();
+        let mut decided = self.gallery.identify_together(&usable, watchlists, thresholds).await?.into_iter();
+        let answers = found
+            .into_iter()
+            .map(|(detection, quality)| {
+                let small = || {
+                    let text = format!("face too small: {:.0} px, needs {min_px:.0}", quality.size_px);
+                    (Decision::uncompared(text, thresholds.similarity), None)
+                };
+                let answer = if quality.size_px >= min_px { decided.next() } else { None };
+                let (decision, person) = answer.unwrap_or_else(small);
+                FaceAnswer { detection, quality, decision, person }
+            })
+            .collect();
+        Ok(answers)
+    }
+
     /// 1:1 of the largest faces.
-    pub async fn verify(&self, _a: Bytes, _b: Bytes, _threshold: Option<f32>) -> Result<Verification, PictureError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// As [`Self::detect`], and when a picture holds no face.
+    pub async fn verify(&self, a: Bytes, b: Bytes, threshold: Option<f32>) -> Result<Verification, PictureError> {
+        let (fa, ea) = self.largest(a, "the first picture").await?;
+        let (fb, eb) = self.largest(b, "the second picture").await?;
+        let similarity = ea.similarity(&eb).map_err(GalleryError::from)?;
+        let spec = self.engine.embedder().embedder.as_ref();
+        let threshold = threshold
+            .or(self.identity.verification_threshold)
+            .or(spec.map(|s| s.verification_threshold))
+            .unwrap_or(1.0);
+        let confidence = spec.map_or(0.0, |s| s.calibration.confidence(similarity));
+        Ok(Verification { similarity, threshold, same: similarity >= threshold, confidence, faces: [fa, fb] })
     }
+
     /// Embeddings of all faces.
-    pub async fn embed(&self, _image: Bytes) -> Result<Found<(Detection, Quality, Embedding)>, PictureError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// As [`Self::detect`].
+    pub async fn embed(&self, image: Bytes) -> Result<Found<(Detection, Quality, Embedding)>, PictureError> {
+        let picture = self.decode(image).await?;
+        let found = self.find(&picture, None).await?;
+        let detections: Vec<Detection> = found.iter().map(|(d, _)| *d).collect();
+        let embeddings = self.engine.embed(&picture, &detections).await?;
+        let faces = found.into_iter().zip(embeddings).map(|((d, q), e)| (d, q, e)).collect();
+        Ok(Found { width: picture.width(), height: picture.height(), faces })
     }
-    /// Enrols one picture, or refuses it and changes nothing.
+
+    /// Enrols one picture, or refuses it and changes nothing. See [`enroll`].
+    ///
+    /// # Errors
+    /// When a network or the gallery fails; a picture that can't be used is a refusal, not an error.
     pub async fn enroll(
         &self,
-        _person: &PersonId,
-        _image: Bytes,
-        _source: &str,
-        _allow_several: bool,
-        _force: bool,
+        person: &PersonId,
+        image: Bytes,
+        source: &str,
+        allow_several: bool,
+        force: bool,
     ) -> Result<Enrollment, PictureError> {
-        unimplemented!()
+        enroll::enroll(self, person, image, source, allow_several, force).await
     }
+
+    async fn largest(&self, image: Bytes, which: &'static str) -> Result<((Detection, Quality), Embedding), PictureError> {
+        let picture = self.decode(image).await?;
+        let found = self.find(&picture, None).await?;
+        let face = found
+            .into_iter()
+            .max_by(|a, b| a.0.bbox.area().total_cmp(&b.0.bbox.area()))
+            .ok_or(PictureError::NoFace(which))?;
+        let embedding =
+            self.engine.embed(&picture, &[face.0]).await?.into_iter().next().ok_or(PictureError::NoFace(which))?;
+        Ok((face, embedding))
+    }
+
+    pub(super) async fn decode(&self, image: Bytes) -> Result<Picture, PictureError> {
+        let limits = self.limits.clone();
+        Ok(blocking(move || still::decode(&image, &limits)).await??)
+    }
+
+    pub(super) async fn find(
+        &self,
+        picture: &Picture,
+        min_score: Option<f32>,
+    ) -> Result<Vec<(Detection, Quality)>, PictureError> {
+        let detections = self.engine.detect(Slot::Still, picture, min_score).await?;
+        if detections.len() > self.faces_limit {
+            return Err(PictureError::TooManyFaces { found: detections.len(), limit: self.faces_limit });
+        }
+        let (engine, picture) = (self.engine.clone(), picture.clone());
+        blocking(move || detections.into_iter().map(|d| (d, engine.measure(&picture, &d))).collect()).await
+    }
+}
+
+/// Thresholds of the embedder in use, with the settings' and the caller's overrides.
+pub(super) fn thresholds(engine: &FaceEngine, settings: &IdentitySettings, threshold: Option<f32>) -> Thresholds {
+    let spec = engine.embedder().embedder.as_ref();
+    Thresholds {
+        similarity: threshold
+            .or(settings.identification_threshold)
+            .or(spec.map(|s| s.identification_threshold))
+            .unwrap_or(1.0),
+        margin: settings.margin.or(spec.map(|s| s.margin)).unwrap_or(0.0),
+        calibration: spec
+            .map(|s| s.calibration)
+            .unwrap_or(crate::inference::manifest::Calibration { midpoint: 1.0, slope: 1.0 }),
+    }
+}
+
+/// The picture with boxes and names, as JPEG.
+pub(super) fn drawn(picture: &Picture, faces: &[FaceAnswer]) -> Result<Bytes, StillError> {
+    let mut image = crop::to_rgb(picture);
+    let marks: Vec<annotate::Mark> = faces
+        .iter()
+        .map(|f| label::mark(&f.detection, f.person.as_ref().map(|p| p.display_name.as_str()), f.decision.confidence))
+        .collect();
+    annotate::draw(&mut image, &marks);
+    crop::jpeg(&image, label::JPEG_QUALITY).map_err(|e| StillError::NotAPicture(e.to_string()))
+}
+
+/// Runs work that would hold up the async threads; a panic in it is an error of the engine, not of the process.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PictureError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| FaceError::Stopped.into())
 }

@@ -1,1 +1,10 @@
-//! To be written.
+//! The composition root: settings → parts, listeners, readiness, the order of shutdown.
+
+pub mod build;
+pub mod http;
+pub mod readiness;
+pub mod retention;
+pub mod run;
+
+pub use build::{Server, StartError};
+pub use run::run;

@@ -1,1 +1,45 @@
-//! Ports implemented: SQLite, exact search in memory, Qdrant.
+//! Ports implemented: SQLite for cameras, people and events; exact search in memory and Qdrant for face vectors.
+//!
+//! Back ends point inwards: no other room knows one of these.
+
+#[cfg(test)]
+mod conformance;
+pub mod exact;
+pub mod qdrant;
+pub mod sqlite;
+
+use std::path::PathBuf;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder can't be made or written.
+    #[error("the data folder {path} can't be used: {source}; check its permissions or choose another with --data-dir")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Another server runs on it.
+    #[error("the data folder {0} is in use by another visage server; stop that one or choose another with --data-dir")]
+    InUse(PathBuf),
+    /// Data of a newer version.
+    #[error("the data in {path} is of version {found}, this program knows up to {known}: use a newer visage, or restore the backup made before the upgrade")]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Version found.
+        found: i64,
+        /// Newest version known.
+        known: i64,
+    },
+    /// The database is damaged or fails.
+    #[error("the database {path} can't be opened: {message}; restore a backup, or move the file away to start anew")]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        message: String,
+    },
+}

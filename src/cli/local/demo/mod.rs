@@ -1,0 +1,122 @@
+//! `visage demo`: everything at once on real faces, by running the commands a user would run.
+//!
+//! Simulated RTSP cameras play people and strangers, a server watches them, the client enrols and subscribes; the summary
+//! says whether everybody was named rightly. Each step is the real command in a process of its own.
+
+mod cast;
+mod processes;
+mod summary;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::{Instant, timeout_at},
+};
+
+use crate::models::locate;
+use processes::{Visage, free_port};
+use summary::Summary;
+
+/// Plays the demo.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Leaves everything running and prints the commands to play with it.
+    #[arg(long)]
+    keep: bool,
+    /// Folder for annotated pictures.
+    #[arg(long, value_name = "DIR", default_value = "demo-out")]
+    out: PathBuf,
+    /// How long cameras are watched, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 45)]
+    seconds: u64,
+    /// Folder of the demo's pictures; empty searches `.cache/fixtures`.
+    #[arg(long, value_name = "DIR")]
+    fixtures: Option<PathBuf>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When a step fails, an expected recognition is missing, or a stranger gets a name.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let fixtures = match args.fixtures {
+        Some(dir) => dir,
+        None => locate::cache_dir("fixtures").context("the demo's pictures are missing; run `make setup`")?,
+    };
+    let work = tempfile::tempdir().context("no temporary folder could be made")?;
+    let cast = cast::prepare(&fixtures, work.path())?;
+    if args.out.exists() {
+        std::fs::remove_dir_all(&args.out).with_context(|| format!("{} can't be emptied", args.out.display()))?;
+    }
+    std::fs::create_dir_all(&args.out).with_context(|| format!("{} can't be made", args.out.display()))?;
+
+    let grpc = free_port()?;
+    let mut visage = Visage::new(format!("http://127.0.0.1:{grpc}"))?;
+    say("1. simulated cameras, playing real faces over RTSP");
+    let rtsp = free_port()?.to_string();
+    let mut simulate = vec!["simulate".to_owned(), "--port".into(), rtsp.clone()];
+    simulate.extend(cast.cameras.iter().map(|c| format!("{}={}", c.id, c.source)));
+    let urls = visage.start(&simulate, cast.cameras.len(), "rtsp://").await?;
+    ensure!(urls.len() == cast.cameras.len(), "the simulator serves {} of {} cameras", urls.len(), cast.cameras.len());
+
+    say("2. the server");
+    let data = work.path().join("data").display().to_string();
+    let (listen, http) = (format!("127.0.0.1:{grpc}"), format!("127.0.0.1:{}", free_port()?));
+    visage.start(&["serve", "--data-dir", &data, "--listen", &listen, "--http", &http].map(str::to_owned), 0, "").await?;
+    visage.ready(Duration::from_secs(60)).await?;
+
+    say("3. enrol a folder of people");
+    let gallery = cast.gallery.display().to_string();
+    visage.show(&["enroll", "--from-dir", &gallery]).await?;
+
+    say("4. subscribe, then register the cameras");
+    let mut watch = visage.pipe(&["watch", "--json", "--no-reconnect"])?;
+    let stdout = watch.stdout.take().context("the subscriber has no output")?;
+    for camera in &cast.cameras {
+        let url = format!("rtsp://127.0.0.1:{rtsp}/{}", camera.id);
+        visage.run(&["camera", "add", &camera.id, &url]).await?;
+    }
+
+    say("5. events, as they come");
+    let mut lines = BufReader::new(stdout).lines();
+    let mut summary = Summary::new(&cast);
+    let until = Instant::now() + Duration::from_secs(args.seconds);
+    while let Ok(line) = timeout_at(until, lines.next_line()).await {
+        let Some(line) = line? else { bail!("the event stream ended early") };
+        let event = serde_json::from_str(&line).with_context(|| format!("not an event: {line}"))?;
+        if let Some(text) = summary.take(&event) {
+            say(&text);
+        }
+    }
+    watch.kill().await.ok();
+
+    say("6. pictures");
+    let pictures = summary.pictures();
+    for (name, file) in &pictures {
+        let path = args.out.join(file).display().to_string();
+        visage.run(&["events", "image", name, "-o", &path]).await?;
+    }
+    say(&format!("   {} annotated pictures in {}", pictures.len(), args.out.display()));
+    let cameras = visage.run(&["camera", "list", "--json"]).await?;
+    say(&format!("\n{}", summary.table(&cameras)?));
+
+    let verdict = summary.verdict();
+    if args.keep {
+        say("Everything goes on. Play with it:");
+        for example in ["watch", "camera list", "person list", "events list", "identify PICTURE -o out.jpg"] {
+            say(&format!("   visage --server {} {example}", visage.server()));
+        }
+        say("Ctrl-C ends it.");
+        crate::server::run::signal().await;
+    }
+    visage.stop().await;
+    verdict
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    // A closed terminal is no reason to end the demo half-way.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

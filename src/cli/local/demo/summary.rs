@@ -1,0 +1,136 @@
+//! What the demo saw, against what it knows was shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::bail;
+use comfy_table::{Table, presets};
+use serde_json::Value;
+
+use super::cast::Cast;
+use crate::time::{self, Timestamp};
+
+#[derive(Default)]
+struct Camera {
+    expected: BTreeSet<String>,
+    appearances: u64,
+    recognized: u64,
+    unknown: u64,
+    wrong: Vec<String>,
+    seen: BTreeSet<String>,
+}
+
+/// Counts events and compares them with the cast.
+pub(super) struct Summary {
+    cameras: BTreeMap<String, Camera>,
+    latencies_ms: Vec<f64>,
+    pictures: Vec<(String, String)>,
+}
+
+impl Summary {
+    pub(super) fn new(cast: &Cast) -> Self {
+        let cameras = cast
+            .cameras
+            .iter()
+            .map(|c| (c.id.clone(), Camera { expected: c.people.clone(), ..Camera::default() }))
+            .collect();
+        Self { cameras, latencies_ms: Vec::new(), pictures: Vec::new() }
+    }
+
+    /// Takes one event in protobuf's JSON mapping; a line for people, if it is worth one.
+    pub(super) fn take(&mut self, event: &Value) -> Option<String> {
+        let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
+        let kind = text("kind").trim_start_matches("EVENT_KIND_").to_owned();
+        let camera_id = text("camera").trim_start_matches("cameras/").to_owned();
+        let matched = |key: &str| event.get("match").and_then(|m| m.get(key));
+        let person = matched("person").and_then(Value::as_str).unwrap_or_default().trim_start_matches("people/");
+        let name = matched("displayName").and_then(Value::as_str).unwrap_or_default();
+        let similarity = matched("similarity").and_then(Value::as_f64).unwrap_or_default();
+        let captured: Option<Timestamp> = text("captureTime").parse().ok();
+        let camera = self.cameras.get_mut(&camera_id)?;
+        if kind == "CAMERA_STATE" {
+            return Some(format!("   {camera_id:<9} {} {}", text("cameraState"), text("reason")));
+        }
+        if let Some(captured) = captured.filter(|_| kind != "LEFT") {
+            self.latencies_ms.push(time::seconds_between(captured, time::now()) * 1000.0);
+        }
+        let decided = matches!(kind.as_str(), "RECOGNIZED" | "CORRECTED") && !person.is_empty();
+        match kind.as_str() {
+            "APPEARED" => camera.appearances += 1,
+            "UNKNOWN" => camera.unknown += 1,
+            _ if decided => {
+                camera.recognized += 1;
+                camera.seen.insert(person.to_owned());
+                if !camera.expected.contains(person) {
+                    camera.wrong.push(name.to_owned());
+                }
+            }
+            _ => {}
+        }
+        let id = text("name").trim_start_matches("events/");
+        if event.get("hasImage").and_then(Value::as_bool).unwrap_or(false) && matches!(kind.as_str(), "RECOGNIZED" | "UNKNOWN")
+        {
+            let who = if person.is_empty() { "unknown" } else { person };
+            let file = format!("{camera_id}-{:02}-{who}.jpg", self.pictures.len() + 1);
+            self.pictures.push((id.to_owned(), file));
+        }
+        let who = if name.is_empty() { String::new() } else { format!("{name} ({similarity:.2})") };
+        Some(format!("   {camera_id:<9} {kind:<11} {who}{}", if kind == "UNKNOWN" { text("reason") } else { "" }))
+    }
+
+    /// Event ids and file names of the pictures worth keeping.
+    pub(super) fn pictures(&self) -> Vec<(String, String)> {
+        self.pictures.iter().take(24).cloned().collect()
+    }
+
+    /// The summary table. `cameras` is what `visage camera list --json` said, one camera a line.
+    pub(super) fn table(&self, cameras: &str) -> anyhow::Result<String> {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_FULL_CONDENSED);
+        table.set_header(["camera", "codec", "frames in", "looked at", "appearances", "recognised", "unknown", "wrong"]);
+        for line in cameras.lines().filter(|l| !l.trim().is_empty()) {
+            let value: Value = serde_json::from_str(line)?;
+            let id = value["name"].as_str().unwrap_or_default().trim_start_matches("cameras/").to_owned();
+            let Some(camera) = self.cameras.get(&id) else { continue };
+            let count = |key: &str| value["status"][key].as_str().unwrap_or("0").to_owned();
+            table.add_row([
+                id,
+                value["status"]["codec"].as_str().unwrap_or_default().to_owned(),
+                count("framesReceived"),
+                count("framesSampled"),
+                camera.appearances.to_string(),
+                camera.recognized.to_string(),
+                camera.unknown.to_string(),
+                camera.wrong.len().to_string(),
+            ]);
+        }
+        let (p50, p95) = (self.percentile(0.5), self.percentile(0.95));
+        Ok(format!("{table}\ncapture → event at the subscriber: p50 {p50:.0} ms, p95 {p95:.0} ms"))
+    }
+
+    fn percentile(&self, q: f64) -> f64 {
+        let mut sorted = self.latencies_ms.clone();
+        sorted.sort_by(f64::total_cmp);
+        let index = ((sorted.len() as f64 - 1.0) * q).round().max(0.0) as usize;
+        sorted.get(index).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Whether everybody expected was named, and nobody else.
+    pub(super) fn verdict(&self) -> anyhow::Result<()> {
+        let mut faults = Vec::new();
+        for (id, camera) in &self.cameras {
+            for missing in camera.expected.difference(&camera.seen) {
+                faults.push(format!("camera {id}: {missing} was shown and not recognised"));
+            }
+            for name in &camera.wrong {
+                faults.push(format!("camera {id}: somebody was taken for {name}"));
+            }
+            if camera.appearances == 0 {
+                faults.push(format!("camera {id}: nobody appeared"));
+            }
+        }
+        if !faults.is_empty() {
+            bail!("the demo failed:\n  {}", faults.join("\n  "));
+        }
+        Ok(())
+    }
+}

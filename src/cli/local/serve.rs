@@ -1,0 +1,61 @@
+//! `visage serve`: the server.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+
+use crate::{config, server};
+
+/// Runs the server until Ctrl-C or SIGTERM.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "VISAGE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder of the database.
+    #[arg(long, value_name = "DIR", env = "VISAGE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address of the gRPC listener [default: 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Address of the HTTP listener for metrics and health [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Allows listening beyond loopback without TLS and authentication.
+    #[arg(long)]
+    insecure: bool,
+    /// Prints the configuration with the origin of each value, and ends.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the configuration is faulty, a part does not start or a listener fails.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let mut flags = Vec::new();
+    if let Some(dir) = &args.data_dir {
+        flags.push(("server.data_dir", config::load::Flag::Text(dir.display().to_string())));
+    }
+    if let Some(addr) = args.listen {
+        flags.push(("server.listen", config::load::Flag::Text(addr.to_string())));
+    }
+    if let Some(addr) = args.http {
+        flags.push(("server.http", config::load::Flag::Text(addr.to_string())));
+    }
+    if args.insecure {
+        flags.push(("server.insecure", config::load::Flag::Bool(true)));
+    }
+    let loaded = config::load(args.config.as_deref(), &flags)?;
+    if args.print_config {
+        use std::io::Write;
+        std::io::stdout().write_all(loaded.explain().as_bytes())?;
+        return Ok(());
+    }
+    server::run(&loaded.config, |server| {
+        tracing::info!(grpc = %server.grpc, http = %server.http, data = %loaded.config.server.data_dir.display(), "visage serves");
+    })
+    .await
+    .context("the server did not start or ended badly")
+}

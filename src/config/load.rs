@@ -1,0 +1,179 @@
+//! Layers: built-in defaults, the file, `VISAGE_SECTION__KEY`, flags; and where each value came from.
+
+use std::path::{Path, PathBuf};
+
+use figment::{
+    Figment, Profile,
+    providers::{Env, Format, Serialized, Toml},
+    value::{Dict, Value},
+};
+
+use super::{Config, check};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there.
+    #[error("configuration file {0} can't be read: {1}")]
+    File(PathBuf, std::io::Error),
+    /// Every fault found, one a line.
+    #[error("the configuration has faults:\n  {}", .0.join("\n  "))]
+    Faults(Vec<String>),
+}
+
+/// A value given on the command line.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(untagged)]
+pub enum Flag {
+    /// A text, such as an address.
+    Text(String),
+    /// A switch.
+    Bool(bool),
+}
+
+/// A configuration with the origin of its values.
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    figment: Figment,
+}
+
+/// Loads the layers and checks the result. `flags` are dotted keys with values from the command line.
+///
+/// # Errors
+/// When the file can't be read, or with all faults at once: unknown keys with the nearest known one, wrong types, bad values.
+pub fn load(file: Option<&Path>, flags: &[(&str, Flag)]) -> Result<Loaded, ConfigError> {
+    let mut figment = Figment::from(Serialized::defaults(Config::default()));
+    if let Some(path) = file {
+        std::fs::metadata(path).map_err(|e| ConfigError::File(path.to_owned(), e))?;
+        figment = figment.merge(Toml::file_exact(path));
+    }
+    // Only keys with a section: VISAGE_SERVER and VISAGE_TOKEN belong to the client.
+    figment = figment.merge(Env::prefixed("VISAGE_").filter(|k| k.as_str().contains("__")).split("__"));
+    for (key, value) in flags {
+        figment = figment.merge(Serialized::default(key, value));
+    }
+    let mut faults = unknown_keys(&figment);
+    let config = match figment.extract::<Config>() {
+        Ok(config) => config,
+        Err(errors) => {
+            // Unknown keys were told above, with a suggestion.
+            let others = errors.into_iter().filter(|e| !matches!(e.kind, figment::error::Kind::UnknownField(..)));
+            faults.extend(others.map(|e| e.to_string()));
+            return Err(ConfigError::Faults(faults));
+        }
+    };
+    faults.extend(check::faults(&config));
+    if faults.is_empty() { Ok(Loaded { config, figment }) } else { Err(ConfigError::Faults(faults)) }
+}
+
+impl Loaded {
+    /// Each key with its value (secrets masked) and where it came from, one a line.
+    pub fn explain(&self) -> String {
+        let mut out = String::new();
+        if let Ok(data) = Figment::from(Serialized::defaults(&self.config)).data() {
+            for dict in data.into_values() {
+                walk("", &dict, &mut |path, value| {
+                    let origin = self.figment.find_metadata(path).map_or_else(String::new, |m| {
+                        match &m.source {
+                            Some(figment::Source::File(file)) => file.display().to_string(),
+                            _ if m.name.contains("environment") => "environment".into(),
+                            _ if m.name.contains("Config") => "default".into(),
+                            _ => "command line".into(),
+                        }
+                    });
+                    let shown = if is_secret(path) && !is_empty(value) { "\"***\"".into() } else { show(value) };
+                    out.push_str(&format!("{path} = {shown}  # {origin}\n"));
+                });
+            }
+        }
+        out
+    }
+}
+
+fn is_secret(path: &str) -> bool {
+    ["api_key", "password", "token"].iter().any(|word| path.ends_with(word))
+}
+
+fn is_empty(value: &Value) -> bool {
+    matches!(value, Value::Empty(..)) || value.as_str().is_some_and(str::is_empty)
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::Empty(..) => "(unset)".into(),
+        other => serde_json::to_string(other).unwrap_or_default(),
+    }
+}
+
+fn walk(prefix: &str, dict: &Dict, leaf: &mut impl FnMut(&str, &Value)) {
+    for (key, value) in dict {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value.as_dict() {
+            Some(inner) if !inner.is_empty() => walk(&path, inner, leaf),
+            _ => leaf(&path, value),
+        }
+    }
+}
+
+/// Keys that no section knows, each with the nearest known one.
+fn unknown_keys(figment: &Figment) -> Vec<String> {
+    let mut known = Vec::new();
+    if let Ok(data) = Figment::from(Serialized::defaults(Config::default())).data() {
+        for dict in data.into_values() {
+            walk("", &dict, &mut |path, _| known.push(path.to_owned()));
+        }
+    }
+    let mut faults = Vec::new();
+    let Ok(data) = figment.data() else { return faults };
+    for dict in data.get(&Profile::Default).into_iter() {
+        walk("", dict, &mut |path, _| {
+            if known.iter().any(|k| k == path || k.starts_with(&format!("{path}."))) {
+                return;
+            }
+            let nearest = known.iter().max_by(|a, b| {
+                strsim::jaro_winkler(path, a).total_cmp(&strsim::jaro_winkler(path, b))
+            });
+            let hint = nearest.map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            faults.push(format!("unknown key `{path}`{hint}"));
+        });
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_file_overrides_defaults_and_flags_override_the_file() {
+        let f = file("[server]\nlisten = \"127.0.0.1:6000\"\ngrace_seconds = 3\n");
+        let loaded = load(Some(f.path()), &[("server.listen", Flag::Text("127.0.0.1:7000".into()))]).unwrap();
+        assert_eq!(loaded.config.server.listen.port(), 7000);
+        assert_eq!(loaded.config.server.grace_seconds, 3);
+        assert!(loaded.explain().contains("server.grace_seconds = 3  # "));
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest_and_all_faults_come_at_once() {
+        let f = file("[server]\nlissten = \"127.0.0.1:1\"\n[inference]\ndetector_size = 7\nmin_scor = 0.4\n");
+        let Err(error) = load(Some(f.path()), &[]) else { panic!("faulty configuration was accepted") };
+        let text = error.to_string();
+        assert!(text.contains("did you mean `server.listen`"), "{text}");
+        assert!(text.contains("did you mean `inference.min_score`"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let Err(error) = load(Some(Path::new("no-such-file.toml")), &[]) else { panic!() };
+        assert!(error.to_string().contains("no-such-file.toml"));
+    }
+}

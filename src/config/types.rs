@@ -1,0 +1,140 @@
+//! The whole configuration: one section a room. Every key has a default; unknown keys are errors.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::limits::ApiLimits,
+    camera::supervisor::SupervisorSettings,
+    identity::DeciderSettings,
+    inference::InferenceSettings,
+    pipeline::{
+        camera_loop::EventSettings,
+        picture::{EnrollSettings, IdentitySettings},
+    },
+    store::qdrant::QdrantSettings,
+    track::{LookSettings, TrackSettings, appearance::ReturnSettings},
+};
+
+/// `visage.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Addresses, data folder, shutdown.
+    pub server: ServerSettings,
+    /// Cameras and their supervision.
+    pub cameras: CameraSettings,
+    /// Where models are and which are used.
+    pub models: ModelSettings,
+    /// How networks are run.
+    pub inference: InferenceSettings,
+    /// How detections become tracks.
+    pub track: TrackSettings,
+    /// Which crops of a track are embedded.
+    pub looks: LookSettings,
+    /// When a face that comes back continues its appearance.
+    pub returns: ReturnSettings,
+    /// Thresholds.
+    pub identity: IdentitySettings,
+    /// When a track is decided.
+    pub decider: DeciderSettings,
+    /// Where face vectors are searched.
+    pub gallery: GallerySettings,
+    /// What a picture must have to be enrolled.
+    pub enrollment: EnrollSettings,
+    /// The event log.
+    pub events: EventSettings,
+    /// What a client may send.
+    pub limits: ApiLimits,
+}
+
+/// Section `[server]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Address of the gRPC listener.
+    pub listen: SocketAddr,
+    /// Address of the HTTP listener: `/metrics`, `/healthz`, `/readyz`.
+    pub http: SocketAddr,
+    /// Folder of the database.
+    pub data_dir: PathBuf,
+    /// Allows listening beyond loopback although there is neither TLS nor authentication.
+    pub insecure: bool,
+    /// Seconds that a shutdown may take before it is forced.
+    pub grace_seconds: u64,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data_dir: "visage-data".into(),
+            insecure: false,
+            grace_seconds: 10,
+        }
+    }
+}
+
+/// Section `[cameras]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CameraSettings {
+    /// Most cameras.
+    pub max: usize,
+    /// Time limits of supervision.
+    pub supervisor: SupervisorSettings,
+}
+
+impl Default for CameraSettings {
+    fn default() -> Self {
+        Self { max: 1000, supervisor: SupervisorSettings::default() }
+    }
+}
+
+/// Section `[models]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSettings {
+    /// Folder of the prepared models; empty searches `.cache/models` and the system's folders.
+    pub dir: String,
+    /// A manifest file with more models; empty takes the built-in one.
+    pub manifest: String,
+    /// Id of the detector.
+    pub detector: String,
+    /// Id of the embedder.
+    pub embedder: String,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            dir: String::new(),
+            manifest: String::new(),
+            detector: "retinaface-mnet025".into(),
+            embedder: "dlib-resnet".into(),
+        }
+    }
+}
+
+/// Which back end searches face vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GalleryBackend {
+    /// Exact search in memory over the embeddings kept in SQLite.
+    #[default]
+    Exact,
+    /// A Qdrant server.
+    Qdrant,
+}
+
+/// Section `[gallery]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GallerySettings {
+    /// Back end.
+    pub backend: GalleryBackend,
+    /// For the Qdrant back end.
+    pub qdrant: QdrantSettings,
+}

@@ -1,0 +1,58 @@
+//! The runtime library, loaded once for the process.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use ort::environment::Environment;
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The library does not load.
+    #[error("the ONNX Runtime library {path} can't be loaded ({message}); run `make setup`, or set inference.runtime_library")]
+    Load {
+        /// Which file.
+        path: PathBuf,
+        /// What the loader said.
+        message: String,
+    },
+    /// The library is there, the environment is not.
+    #[error("ONNX Runtime could not be started: {0}")]
+    Start(String),
+}
+
+static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
+
+/// The environment of this process; the first call loads the library, later calls ignore `library`.
+///
+/// # Errors
+/// When the library can't be loaded or started.
+pub fn environment(library: &Path) -> Result<Environment, RuntimeError> {
+    let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(environment) = &*loaded {
+        return Ok(environment.clone());
+    }
+    let environment = ort::init_from(library)
+        .map_err(|e| RuntimeError::Load { path: library.to_owned(), message: e.to_string() })?
+        .with_name("visage")
+        .with_telemetry(false)
+        .build()
+        .map_err(|e| RuntimeError::Start(e.to_string()))?;
+    *loaded = Some(environment.clone());
+    Ok(environment)
+}
+
+/// What the loaded library says of itself, such as its version; empty before [`environment`].
+pub fn version() -> String {
+    let loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if loaded.is_none() {
+        return String::new();
+    }
+    // The build text reads `ORT Build Info: git-branch=..., ...`; releases name their version in the branch `rel-X.Y.Z`.
+    let info = ort::info();
+    info.split(&[' ', ','][..])
+        .find_map(|word| word.strip_prefix("git-branch="))
+        .map_or_else(|| info.to_owned(), |branch| branch.trim_start_matches("rel-").to_owned())
+}

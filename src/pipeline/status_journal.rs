@@ -1,0 +1,102 @@
+//! Turns a camera's status into CAMERA_STATE events, metrics and wake-ups. One task a camera.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    camera::{CameraSpec, CameraState, CameraStatus},
+    event::{EventKind, EventLog, NewEvent},
+    ids::EventId,
+    telemetry, time,
+};
+
+/// Runs until the supervisor ends (its sender is dropped) or `stop`.
+pub(super) async fn run(
+    spec: watch::Receiver<CameraSpec>,
+    mut status: watch::Receiver<CameraStatus>,
+    log: Arc<dyn EventLog>,
+    changes: watch::Sender<u64>,
+    stop: CancellationToken,
+) {
+    let mut written: Option<(CameraState, &'static str)> = None;
+    let mut seen: Option<CameraState> = None;
+    let mut counted: BTreeMap<&'static str, u64> = BTreeMap::new();
+    loop {
+        let now = status.borrow_and_update().clone();
+        let spec_now = spec.borrow().clone();
+        for (reason, total) in &now.frames_skipped {
+            let before = counted.insert(reason, *total).unwrap_or(0);
+            telemetry::frames_skipped(&spec_now.id, reason, total.saturating_sub(before));
+        }
+        if seen != Some(now.state) {
+            seen = Some(now.state);
+            telemetry::camera_up(&spec_now.id, now.state == CameraState::Streaming);
+            changes.send_modify(|n| *n += 1);
+        }
+        if let Some(key) = worth_telling(&now, written) {
+            written = Some(key);
+            let reason = now.reason.as_ref().map(|r| r.message.as_str()).unwrap_or_default();
+            tracing::info!(camera = %spec_now.id, state = now.state.as_str(), reason, "camera state");
+            if let Err(error) = log.append(vec![state_event(&spec_now, &now)]).await {
+                tracing::error!(camera = %spec_now.id, %error, "a camera state event could not be written");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = status.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// What to write: each state once, attempts in between (CONNECTING) and repeated failures of one kind never.
+fn worth_telling(
+    status: &CameraStatus,
+    written: Option<(CameraState, &'static str)>,
+) -> Option<(CameraState, &'static str)> {
+    let key = (status.state, status.reason.as_ref().map_or("", |r| r.code));
+    (status.state != CameraState::Connecting && written != Some(key)).then_some(key)
+}
+
+fn state_event(spec: &CameraSpec, status: &CameraStatus) -> NewEvent {
+    NewEvent {
+        camera_state: Some(status.state.as_str().to_owned()),
+        reason: status.reason.as_ref().map(|r| r.message.clone()).unwrap_or_default(),
+        ..NewEvent::new(EventId::generate(), EventKind::CameraState, spec.id.clone(), spec.labels.clone(), time::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::camera::Reason;
+
+    fn status(state: CameraState, code: Option<&'static str>) -> CameraStatus {
+        let mut s = CameraStatus::new(state, time::now());
+        s.reason = code.map(|code| Reason { code, message: code.into() });
+        s
+    }
+
+    #[test]
+    fn repeated_failures_are_told_once() {
+        let mut written = None;
+        let mut told = 0;
+        for (state, code) in [
+            (CameraState::Connecting, None),
+            (CameraState::Retrying, Some("refused")),
+            (CameraState::Connecting, None),
+            (CameraState::Retrying, Some("refused")),
+            (CameraState::Retrying, Some("dns")),
+            (CameraState::Streaming, None),
+            (CameraState::Stalled, Some("stalled")),
+            (CameraState::Streaming, None),
+        ] {
+            if let Some(key) = worth_telling(&status(state, code), written) {
+                written = Some(key);
+                told += 1;
+            }
+        }
+        assert_eq!(told, 5);
+    }
+}

@@ -1,0 +1,280 @@
+//! Settings → parts: opens the store, loads the models, starts the engine, the gallery, the cameras and the listeners.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{http, readiness, retention};
+use crate::{
+    api::{self, ServerFacts, Services},
+    camera,
+    config::{Config, types::GalleryBackend},
+    event::EventLog,
+    face::{FaceEngine, FaceError},
+    frame::still::StillLimits,
+    identity::{Gallery, GalleryError, GalleryStore, VectorIndex},
+    ids::ModelId,
+    models::{self, ModelError},
+    pipeline::{
+        camera_loop::LoopParts,
+        fleet::{Fleet, FleetError, FleetParts},
+        picture::PictureDesk,
+    },
+    store::{StoreError, exact::ExactIndex, qdrant::QdrantIndex, sqlite::SqliteStore},
+    telemetry, time,
+};
+
+/// Why the server did not start: the part, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A model is missing or wrong.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A model id of the configuration is none.
+    #[error(transparent)]
+    Id(#[from] crate::ids::IdError),
+    /// The data folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The networks.
+    #[error(transparent)]
+    Face(#[from] FaceError),
+    /// The gallery.
+    #[error(transparent)]
+    Gallery(#[from] GalleryError),
+    /// The registered cameras.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// GStreamer.
+    #[error("GStreamer could not be started: {0}")]
+    Gstreamer(String),
+    /// A listener.
+    #[error("{what} address {addr} can't be used: {source}; choose another with --{flag}")]
+    Listen {
+        /// Which listener.
+        what: &'static str,
+        /// Its address.
+        addr: SocketAddr,
+        /// Its flag.
+        flag: &'static str,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A listener failed while serving.
+    #[error("a listener failed: {0}")]
+    Serve(String),
+}
+
+/// Everything that still pictures need: engine, gallery and desk over a data folder.
+pub struct Recognition {
+    /// The store.
+    pub store: Arc<SqliteStore>,
+    /// The networks.
+    pub engine: FaceEngine,
+    /// The gallery.
+    pub gallery: Gallery,
+    /// Questions about pictures.
+    pub desk: PictureDesk,
+}
+
+impl Recognition {
+    /// Opens the store, loads the models, repairs the index.
+    ///
+    /// # Errors
+    /// With the part that failed and what to do.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let data_dir = config.server.data_dir.clone();
+        let store = Arc::new(blocking(move || SqliteStore::open(&data_dir)).await??);
+        let settings = config.clone();
+        let engine = blocking(move || start_engine(&settings)).await??;
+        let embedder = engine.embedder().clone();
+        let index: Arc<dyn VectorIndex> = match (config.gallery.backend, &embedder.embedder) {
+            (GalleryBackend::Qdrant, Some(spec)) => {
+                Arc::new(QdrantIndex::connect(&config.gallery.qdrant, &embedder.id, spec.size, spec.distance).await?)
+            }
+            (_, Some(spec)) => Arc::new(ExactIndex::new(embedder.id.clone(), spec.size, spec.distance)),
+            (_, None) => return Err(FaceError::Runtime(format!("model {} is no embedder", embedder.id)).into()),
+        };
+        let people: Arc<dyn GalleryStore> = store.clone();
+        let gallery = Gallery::open(people, index, embedder.id.clone()).await?;
+        let limits = StillLimits { bytes: config.limits.picture_bytes, pixels: config.limits.picture_pixels };
+        let desk = PictureDesk::new(
+            engine.clone(),
+            gallery.clone(),
+            limits,
+            config.limits.faces_per_picture,
+            config.identity.clone(),
+            config.enrollment.clone(),
+        );
+        Ok(Self { store, engine, gallery, desk })
+    }
+
+    /// Stops the networks and closes the store.
+    pub async fn close(self) {
+        self.engine.shutdown().await;
+        drop((self.desk, self.gallery));
+        self.store.close().await;
+    }
+}
+
+fn start_engine(config: &Config) -> Result<FaceEngine, StartError> {
+    let manifest = models::manifest::load(Some(config.models.manifest.as_str()).filter(|m| !m.is_empty()).map(PathBuf::from).as_deref())?;
+    let dir = models::locate::models_dir(&config.models.dir);
+    let detector: ModelId = config.models.detector.parse()?;
+    let embedder: ModelId = config.models.embedder.parse()?;
+    let detector = models::load(&dir, &detector, &manifest)?;
+    let embedder = models::load(&dir, &embedder, &manifest)?;
+    let library = models::locate::runtime_library(&config.inference.runtime_library)?;
+    let mut inference = config.inference.clone();
+    inference.runtime_library = library.display().to_string();
+    Ok(FaceEngine::start(&inference, detector, embedder)?)
+}
+
+/// A server whose parts run; [`Server::stopped`] ends it in order.
+pub struct Server {
+    /// Where gRPC listens.
+    pub grpc: SocketAddr,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    stop: CancellationToken,
+    cameras_stop: CancellationToken,
+    fleet: Fleet,
+    recognition: Recognition,
+    tasks: JoinSet<Result<(), StartError>>,
+}
+
+impl Server {
+    /// Starts everything. The listeners are bound first, so a taken port fails before anything else happens.
+    ///
+    /// # Errors
+    /// With the part that failed and what to do.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        telemetry::prometheus();
+        let grpc_listener = bind("gRPC", config.server.listen, "listen").await?;
+        let http_listener = bind("HTTP", config.server.http, "http").await?;
+        let addr_of = |l: &TcpListener| l.local_addr().map_err(|e| StartError::Serve(e.to_string()));
+        let (grpc, http) = (addr_of(&grpc_listener)?, addr_of(&http_listener)?);
+        let stop = CancellationToken::new();
+        let cameras_stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let (readiness, latch) = readiness::readiness();
+        let http_stop = stop.clone();
+        tasks.spawn(async move {
+            http::serve(http_listener, readiness, http_stop).await.map_err(|e| StartError::Serve(e.to_string()))
+        });
+
+        let recognition = Recognition::open(config).await?;
+        let opener = blocking(camera::gst_opener).await?.map_err(|e| StartError::Gstreamer(e.to_string()))?;
+        let log: Arc<dyn EventLog> = recognition.store.clone();
+        let fleet = Fleet::start(
+            FleetParts {
+                store: recognition.store.clone(),
+                opener,
+                supervisor: config.cameras.supervisor.clone(),
+                loops: LoopParts {
+                    engine: recognition.engine.clone(),
+                    gallery: recognition.gallery.clone(),
+                    desk: recognition.desk.clone(),
+                    log: log.clone(),
+                    track: config.track.clone(),
+                    looks: config.looks.clone(),
+                    returns: config.returns.clone(),
+                    decider: config.decider.clone(),
+                    identity: config.identity.clone(),
+                    events: config.events.clone(),
+                },
+                max: config.cameras.max,
+            },
+            cameras_stop.clone(),
+        )
+        .await?;
+        tasks.spawn({
+            let (log, days, stop) = (log.clone(), config.events.retention_days, stop.clone());
+            async move {
+                retention::run(log, days, stop).await;
+                Ok(())
+            }
+        });
+        let services = Services {
+            fleet: fleet.clone(),
+            desk: recognition.desk.clone(),
+            gallery: recognition.gallery.clone(),
+            log,
+            info: Arc::new(facts(&recognition.engine)),
+            limits: config.limits.clone(),
+            stop: stop.clone(),
+        };
+        let grpc_stop = stop.clone();
+        tasks.spawn(async move {
+            api::serve(grpc_listener, services, grpc_stop).await.map_err(|e| StartError::Serve(e.to_string()))
+        });
+        drop(latch);
+        Ok(Self { grpc, http, stop, cameras_stop, fleet, recognition, tasks })
+    }
+
+    /// Waits for `stop`, or for a listener to fail; then ends in order: cameras (their last events are written), subscribers and
+    /// listeners, networks, store. Says every few seconds who is late.
+    ///
+    /// # Errors
+    /// When a listener failed.
+    pub async fn stopped(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let failed = tokio::select! {
+            () = stop => None,
+            ended = self.tasks.join_next() => ended,
+        };
+        tracing::info!("stopping: cameras");
+        self.cameras_stop.cancel();
+        late("cameras", self.fleet.shutdown()).await;
+        tracing::info!("stopping: listeners");
+        self.stop.cancel();
+        let mut result = match failed {
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(error)) => Err(StartError::Serve(error.to_string())),
+            _ => Ok(()),
+        };
+        let tasks = &mut self.tasks;
+        late("listeners", async {
+            while let Some(ended) = tasks.join_next().await {
+                if let (Ok(()), Ok(Err(error))) = (&result, ended) {
+                    result = Err(error);
+                }
+            }
+        })
+        .await;
+        drop(self.fleet);
+        tracing::info!("stopping: networks and store");
+        late("networks and store", self.recognition.close()).await;
+        result
+    }
+}
+
+async fn late<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        match tokio::time::timeout(std::time::Duration::from_secs(3), &mut work).await {
+            Ok(value) => return value,
+            Err(_) => tracing::warn!("still waiting for {what}"),
+        }
+    }
+}
+
+fn facts(engine: &FaceEngine) -> ServerFacts {
+    ServerFacts {
+        version: env!("CARGO_PKG_VERSION").into(),
+        gstreamer_version: camera::gstreamer_version(),
+        onnxruntime_version: engine.runtime_version(),
+        provider: engine.provider(),
+        models: vec![engine.detector().clone(), engine.embedder().clone()],
+        workers: engine.workers(),
+        started: time::now(),
+    }
+}
+
+async fn bind(what: &'static str, addr: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).await.map_err(|source| StartError::Listen { what, addr, flag, source })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| StartError::Serve(e.to_string()))
+}

@@ -1,0 +1,200 @@
+//! The event log.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::sync::watch;
+
+use super::{CommandError, SqliteStore};
+use crate::{
+    event::{
+        Event, EventLog, EventLogError, Feedback, NewEvent,
+        log::{Bounds, EventQuery},
+    },
+    ids::EventId,
+    time::Timestamp,
+};
+
+/// Rows read at once while a filter looks for matches.
+const CHUNK: usize = 512;
+
+fn failed(error: CommandError) -> EventLogError {
+    EventLogError::Storage(error.to_string())
+}
+
+fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+const EVENT: &str = "position, body, EXISTS (SELECT 1 FROM pictures WHERE event = events.id), feedback";
+
+type EventRow = (i64, String, bool, Option<String>);
+
+fn event_row(r: &Row<'_>) -> rusqlite::Result<EventRow> {
+    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))
+}
+
+fn event((position, body, has_image, feedback): EventRow) -> Result<Event, CommandError> {
+    let feedback = match feedback.as_deref() {
+        Some("right") => Some(Feedback::Right),
+        Some("wrong") => Some(Feedback::Wrong),
+        _ => None,
+    };
+    Ok(Event { position: position as u64, body: serde_json::from_str(&body)?, has_image, feedback })
+}
+
+/// Newest position ever given; 0 for a new log.
+pub(super) fn latest(c: &Connection) -> rusqlite::Result<u64> {
+    let seq: Option<i64> =
+        c.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'events'", [], |r| r.get(0)).optional()?;
+    Ok(seq.unwrap_or(0) as u64)
+}
+
+fn get(c: &Connection, id: &str) -> Result<Option<Event>, CommandError> {
+    let row = c.query_row(&format!("SELECT {EVENT} FROM events WHERE id = ?1"), [id], event_row).optional()?;
+    row.map(event).transpose()
+}
+
+#[async_trait]
+impl EventLog for SqliteStore {
+    async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Event>, EventLogError> {
+        let latest = self.latest.clone();
+        let written = self.write(move |c| {
+            let transaction = c.transaction()?;
+            let mut written = Vec::with_capacity(events.len());
+            for mut body in events {
+                let image = body.image.take();
+                let person = body.matched.as_ref().and_then(|m| m.person.as_ref()).map(|p| p.id.to_string());
+                let text = serde_json::to_string(&body)?;
+                let sql = "INSERT INTO events (id, created_us, camera, person, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+                let created = micros(body.created);
+                transaction
+                    .prepare_cached(sql)?
+                    .execute(params![body.id.as_str(), created, body.camera.as_str(), person, text])?;
+                let position = transaction.last_insert_rowid() as u64;
+                if let Some(jpeg) = &image {
+                    let sql = "INSERT INTO pictures (event, jpeg) VALUES (?1, ?2)";
+                    transaction.prepare_cached(sql)?.execute(params![body.id.as_str(), &jpeg[..]])?;
+                }
+                written.push(Event { position, has_image: image.is_some(), feedback: None, body });
+            }
+            transaction.commit()?;
+            // Inside the writer's turn, so that positions are told in order.
+            if let Some(last) = written.last() {
+                latest.send_replace(last.position);
+            }
+            Ok(written)
+        });
+        written.await.map_err(failed)
+    }
+
+    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Event>, EventLogError> {
+        let found = self.read(move |c| {
+            let sql = format!("SELECT {EVENT} FROM events WHERE position > ?1 ORDER BY position LIMIT ?2");
+            let mut statement = c.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![position as i64, limit.min(1 << 20) as i64], event_row)?;
+            rows.map(|r| event(r?)).collect()
+        });
+        found.await.map_err(failed)
+    }
+
+    async fn position_before(&self, time: Timestamp) -> Result<u64, EventLogError> {
+        let found = self.read(move |c| {
+            let sql = "SELECT min(position) FROM events WHERE created_us >= ?1";
+            let first: Option<i64> = c.query_row(sql, [micros(time)], |r| r.get(0))?;
+            match first {
+                Some(first) => Ok(first as u64 - 1),
+                None => Ok(latest(c)?),
+            }
+        });
+        found.await.map_err(failed)
+    }
+
+    async fn bounds(&self) -> Result<Bounds, EventLogError> {
+        let found = self.read(|c| {
+            let latest = latest(c)?;
+            let oldest: Option<i64> = c.query_row("SELECT min(position) FROM events", [], |r| r.get(0))?;
+            let none = if latest == 0 { 0 } else { latest + 1 };
+            Ok(Bounds { oldest: oldest.map_or(none, |p| p as u64), latest })
+        });
+        found.await.map_err(failed)
+    }
+
+    async fn get(&self, id: &EventId) -> Result<Event, EventLogError> {
+        let key = id.clone();
+        let found = self.read(move |c| get(c, key.as_str())).await.map_err(failed)?;
+        found.ok_or_else(|| EventLogError::NotFound(id.clone()))
+    }
+
+    async fn image(&self, id: &EventId) -> Result<Bytes, EventLogError> {
+        let key = id.clone();
+        let found = self.read(move |c| {
+            let sql = "SELECT jpeg FROM pictures WHERE event = ?1";
+            let jpeg: Option<Vec<u8>> = c.query_row(sql, [key.as_str()], |r| r.get(0)).optional()?;
+            Ok((jpeg, get(c, key.as_str())?.is_some()))
+        });
+        match found.await.map_err(failed)? {
+            (Some(jpeg), _) => Ok(jpeg.into()),
+            (None, true) => Err(EventLogError::NoImage(id.clone())),
+            (None, false) => Err(EventLogError::NotFound(id.clone())),
+        }
+    }
+
+    async fn list(&self, query: &EventQuery) -> Result<Vec<Event>, EventLogError> {
+        let query = query.clone();
+        let found = self.read(move |c| {
+            let sql = format!(
+                "SELECT {EVENT} FROM events WHERE position < ?1 AND created_us >= ?2 AND created_us < ?3
+                 ORDER BY position DESC LIMIT ?4"
+            );
+            let mut statement = c.prepare_cached(&sql)?;
+            let from = query.from.map_or(i64::MIN, micros);
+            let until = query.until.map_or(i64::MAX, micros);
+            let mut below = query.below.map_or(i64::MAX, |p| p.min(i64::MAX as u64) as i64);
+            let mut found = Vec::new();
+            while found.len() < query.limit {
+                let rows = statement.query_map(params![below, from, until, CHUNK as i64], event_row)?;
+                let rows = rows.collect::<Result<Vec<_>, _>>()?;
+                let exhausted = rows.len() < CHUNK;
+                for row in rows {
+                    below = row.0;
+                    let event = event(row)?;
+                    if query.filter.matches(&event) && found.len() < query.limit {
+                        found.push(event);
+                    }
+                }
+                if exhausted {
+                    break;
+                }
+            }
+            Ok(found)
+        });
+        found.await.map_err(failed)
+    }
+
+    async fn set_feedback(&self, id: &EventId, feedback: Feedback) -> Result<Event, EventLogError> {
+        let key = id.clone();
+        let word = match feedback {
+            Feedback::Right => "right",
+            Feedback::Wrong => "wrong",
+        };
+        let found = self.write(move |c| {
+            c.execute("UPDATE events SET feedback = ?2 WHERE id = ?1", [key.as_str(), word])?;
+            get(c, key.as_str())
+        });
+        found.await.map_err(failed)?.ok_or_else(|| EventLogError::NotFound(id.clone()))
+    }
+
+    async fn remove_before(&self, time: Timestamp) -> Result<u64, EventLogError> {
+        let removed = self.write(move |c| Ok(c.execute("DELETE FROM events WHERE created_us < ?1", [micros(time)])? as u64));
+        removed.await.map_err(failed)
+    }
+
+    fn latest(&self) -> watch::Receiver<u64> {
+        self.latest.subscribe()
+    }
+
+    fn log_id(&self) -> &str {
+        &self.log_id
+    }
+}

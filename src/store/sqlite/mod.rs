@@ -1,0 +1,178 @@
+//! Everything durable of the embedded mode in one SQLite database (WAL, full synchronisation).
+//!
+//! One thread writes, one reads; each has a bounded queue of commands whose overflow policy is to wait. Async callers never block.
+
+mod cameras;
+mod events;
+mod people;
+mod schema;
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::StoreError;
+
+/// Commands that wait for a thread at most; then askers wait.
+const QUEUE: usize = 256;
+const DATABASE: &str = "visage.db";
+const LOCK: &str = "visage.lock";
+
+type Command = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+    #[error("stored data can't be read: {0}")]
+    Data(#[from] serde_json::Error),
+    #[error("stored data can't be read: {0}")]
+    Value(String),
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// A connection with the thread that owns it.
+struct Lane {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Lane {
+    fn start(name: &str, mut connection: Connection) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (commands, mut queue) = mpsc::channel::<Command>(QUEUE);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            while let Some(command) = queue.blocking_recv() {
+                command(&mut connection);
+            }
+        })?;
+        Ok((Self { commands }, thread))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, CommandError> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let command: Command = Box::new(move |connection| {
+            // An asker that has gone needs no answer; the work is done all the same.
+            let _ = reply.send(work(connection));
+        });
+        self.commands.send(command).await.map_err(|_| CommandError::Closed)?;
+        answer.await.map_err(|_| CommandError::Closed)?
+    }
+}
+
+/// The store of the embedded mode.
+pub struct SqliteStore {
+    writer: Mutex<Option<std::sync::Arc<Lane>>>,
+    reader: Mutex<Option<std::sync::Arc<Lane>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    latest: watch::Sender<u64>,
+    log_id: String,
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens or makes the database in a folder, brings its schema up to date (after a copy was made), and locks the folder. Blocks.
+    ///
+    /// # Errors
+    /// When the folder can't be written, another server uses it, the data are of a newer version, or the file is damaged.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let folder = |source| StoreError::Folder { path: data_dir.to_owned(), source };
+        make_private_dir(data_dir).map_err(folder)?;
+        let lock = File::create(data_dir.join(LOCK)).map_err(folder)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(data_dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(folder(source)),
+        }
+        let path = data_dir.join(DATABASE);
+        touch_private(&path).map_err(folder)?;
+        let database = |e: &dyn std::fmt::Display| StoreError::Database { path: path.clone(), message: e.to_string() };
+        let mut writer = connect(&path).map_err(|e| database(&e))?;
+        schema::upgrade(&mut writer, &path)?;
+        let reader = connect(&path).map_err(|e| database(&e))?;
+        let latest = events::latest(&writer).map_err(|e| database(&e))?;
+        let log_id = schema::log_id(&writer).map_err(|e| database(&e))?;
+        let (writer, writing) = Lane::start("store-writer", writer).map_err(folder)?;
+        let (reader, reading) = Lane::start("store-reader", reader).map_err(folder)?;
+        Ok(Self {
+            writer: Mutex::new(Some(writer.into())),
+            reader: Mutex::new(Some(reader.into())),
+            threads: Mutex::new(vec![writing, reading]),
+            latest: watch::Sender::new(latest),
+            log_id,
+            _lock: lock,
+        })
+    }
+
+    /// Finishes waiting commands, closes the database and waits for the threads. Later commands fail.
+    pub async fn close(&self) {
+        for lane in [&self.writer, &self.reader] {
+            lane.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok())).await;
+        if !matches!(joined, Ok(true)) {
+            tracing::error!("a store thread ended badly");
+        }
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, CommandError> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        lane(&self.writer)?.run(work).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, CommandError> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        lane(&self.reader)?.run(work).await
+    }
+}
+
+fn lane(lane: &Mutex<Option<std::sync::Arc<Lane>>>) -> Result<std::sync::Arc<Lane>, CommandError> {
+    lane.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(CommandError::Closed)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // What is deleted is overwritten: erasure must not leave names or faces in free pages.
+    connection.pragma_update(None, "secure_delete", true)?;
+    Ok(connection)
+}
+
+fn make_private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn touch_private(path: &PathBuf) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
+}
+
+/// An embedding's values as little-endian bytes.
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn from_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+#[cfg(test)]
+mod tests;

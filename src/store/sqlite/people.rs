@@ -1,0 +1,269 @@
+//! The gallery store: people, faces with their embeddings, negative exemplars, erasure.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{CommandError, SqliteStore, from_bytes, to_bytes};
+use crate::{
+    event::{EventMatch, NewEvent},
+    face::{Distance, Embedding},
+    identity::{EnrolledFace, GalleryError, GalleryStore, Person, person::ErasureReceipt},
+    ids::{FaceId, ModelId, PersonId},
+    time::Timestamp,
+};
+
+fn failed(error: CommandError) -> GalleryError {
+    GalleryError::Storage(error.to_string())
+}
+
+fn distance_name(distance: Distance) -> &'static str {
+    match distance {
+        Distance::Cosine => "cosine",
+        Distance::Euclidean => "euclidean",
+    }
+}
+
+fn embedding(model: String, distance: &str, bytes: &[u8]) -> Result<Embedding, CommandError> {
+    let model = model.parse::<ModelId>().map_err(|e| CommandError::Value(e.to_string()))?;
+    let distance = match distance {
+        "cosine" => Distance::Cosine,
+        "euclidean" => Distance::Euclidean,
+        other => return Err(CommandError::Value(format!("unknown distance {other:?}"))),
+    };
+    Ok(Embedding { model, distance, values: from_bytes(bytes).into() })
+}
+
+const FACE: &str = "id, person, model, distance, embedding, quality, source, created";
+
+type FaceRow = (String, String, String, String, Vec<u8>, f64, String, String);
+
+fn face_row(r: &Row<'_>) -> rusqlite::Result<FaceRow> {
+    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?, r.get(7)?))
+}
+
+fn face((id, person, model, distance, bytes, quality, source, created): FaceRow) -> Result<EnrolledFace, CommandError> {
+    let value = |e: &dyn std::fmt::Display| CommandError::Value(e.to_string());
+    Ok(EnrolledFace {
+        id: id.parse().map_err(|e| value(&e))?,
+        person: person.parse().map_err(|e| value(&e))?,
+        embedding: embedding(model, &distance, &bytes)?,
+        quality: quality as f32,
+        source,
+        created: created.parse().map_err(|e| value(&e))?,
+    })
+}
+
+fn exists(c: &Connection, id: &PersonId) -> rusqlite::Result<bool> {
+    c.query_row("SELECT 1 FROM people WHERE id = ?1", [id.as_str()], |_| Ok(())).optional().map(|r| r.is_some())
+}
+
+#[async_trait]
+impl GalleryStore for SqliteStore {
+    async fn insert_person(&self, person: &Person) -> Result<(), GalleryError> {
+        let (id, revision, body) = (person.id.clone(), person.revision as i64, serde_json::to_string(person));
+        let added = self.write(move |c| {
+            let sql = "INSERT OR IGNORE INTO people (id, revision, body) VALUES (?1, ?2, ?3)";
+            Ok(c.execute(sql, params![id.as_str(), revision, body?])?)
+        });
+        match added.await.map_err(failed)? {
+            0 => Err(GalleryError::AlreadyExists(person.id.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn person(&self, id: &PersonId) -> Result<Person, GalleryError> {
+        let key = id.clone();
+        let found = self.read(move |c| {
+            let sql = "SELECT body FROM people WHERE id = ?1";
+            let body: Option<String> = c.query_row(sql, [key.as_str()], |r| r.get(0)).optional()?;
+            Ok(body.map(|b| serde_json::from_str(&b)).transpose()?)
+        });
+        found.await.map_err(failed)?.ok_or_else(|| GalleryError::PersonNotFound(id.clone()))
+    }
+
+    async fn people(&self, after: Option<&PersonId>, limit: usize) -> Result<Vec<(Person, u32)>, GalleryError> {
+        let after = after.map_or_else(String::new, ToString::to_string);
+        let found = self.read(move |c| {
+            let sql = "SELECT body, (SELECT count(*) FROM faces WHERE person = people.id) FROM people
+                       WHERE id > ?1 ORDER BY id LIMIT ?2";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map(params![after, limit.min(1 << 30) as i64], |r| {
+                Ok((r.get::<_, String>(0)?, r.get::<_, u32>(1)?))
+            })?;
+            rows.map(|row| row.map_err(CommandError::from).and_then(|(b, n)| Ok((serde_json::from_str(&b)?, n)))).collect()
+        });
+        found.await.map_err(failed)
+    }
+
+    async fn update_person(&self, person: &Person) -> Result<(), GalleryError> {
+        let (id, revision, body) = (person.id.clone(), person.revision as i64, serde_json::to_string(person));
+        let outcome = self.write(move |c| {
+            let sql = "UPDATE people SET revision = ?2, body = ?3 WHERE id = ?1 AND revision = ?2 - 1";
+            let changed = c.execute(sql, params![id.as_str(), revision, body?])?;
+            Ok((changed, exists(c, &id)?))
+        });
+        match outcome.await.map_err(failed)? {
+            (1, _) => Ok(()),
+            (_, true) => Err(GalleryError::Conflict(person.id.clone())),
+            (_, false) => Err(GalleryError::PersonNotFound(person.id.clone())),
+        }
+    }
+
+    async fn erase_person(&self, id: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
+        let key = id.clone();
+        let receipt = self.write(move |c| {
+            if !exists(c, &key)? {
+                return Ok(None);
+            }
+            let transaction = c.transaction()?;
+            let receipt = erase(&transaction, key, now)?;
+            transaction.commit()?;
+            // The log of changes still holds the erased bytes until it is written back.
+            c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(Some(receipt))
+        });
+        receipt.await.map_err(failed)?.ok_or_else(|| GalleryError::PersonNotFound(id.clone()))
+    }
+
+    async fn insert_face(&self, face: &EnrolledFace) -> Result<(), GalleryError> {
+        let f = face.clone();
+        let there = self.write(move |c| {
+            if !exists(c, &f.person)? {
+                return Ok(false);
+            }
+            let sql = format!("INSERT INTO faces ({FACE}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+            let e = &f.embedding;
+            c.execute(
+                &sql,
+                params![
+                    f.id.as_str(),
+                    f.person.as_str(),
+                    e.model.as_str(),
+                    distance_name(e.distance),
+                    to_bytes(&e.values),
+                    f64::from(f.quality),
+                    f.source,
+                    f.created.to_string()
+                ],
+            )?;
+            Ok(true)
+        });
+        match there.await.map_err(failed)? {
+            true => Ok(()),
+            false => Err(GalleryError::PersonNotFound(face.person.clone())),
+        }
+    }
+
+    async fn faces(&self, person: &PersonId) -> Result<Vec<EnrolledFace>, GalleryError> {
+        let key = person.clone();
+        let found = self.read(move |c| {
+            if !exists(c, &key)? {
+                return Ok(None);
+            }
+            let mut statement = c.prepare_cached(&format!("SELECT {FACE} FROM faces WHERE person = ?1 ORDER BY id"))?;
+            let rows = statement.query_map([key.as_str()], face_row)?;
+            rows.map(|r| face(r?)).collect::<Result<Vec<_>, _>>().map(Some)
+        });
+        found.await.map_err(failed)?.ok_or_else(|| GalleryError::PersonNotFound(person.clone()))
+    }
+
+    async fn remove_face(&self, person: &PersonId, face: &FaceId) -> Result<(), GalleryError> {
+        let (p, f) = (person.clone(), face.clone());
+        let removed = self.write(move |c| {
+            Ok(c.execute("DELETE FROM faces WHERE id = ?1 AND person = ?2", [f.as_str(), p.as_str()])?)
+        });
+        match removed.await.map_err(failed)? {
+            0 => Err(GalleryError::FaceNotFound(face.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn all_faces(&self, model: &ModelId) -> Result<Vec<EnrolledFace>, GalleryError> {
+        let key = model.clone();
+        let found = self.read(move |c| {
+            let mut statement = c.prepare_cached(&format!("SELECT {FACE} FROM faces WHERE model = ?1 ORDER BY id"))?;
+            let rows = statement.query_map([key.as_str()], face_row)?;
+            rows.map(|r| face(r?)).collect()
+        });
+        found.await.map_err(failed)
+    }
+
+    async fn counts(&self) -> Result<(u64, u64), GalleryError> {
+        let counted = self.read(|c| {
+            let sql = "SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces)";
+            Ok(c.query_row(sql, [], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64)))?)
+        });
+        counted.await.map_err(failed)
+    }
+
+    async fn insert_negative(&self, person: &PersonId, probe: &Embedding) -> Result<(), GalleryError> {
+        let (key, probe) = (person.clone(), probe.clone());
+        let there = self.write(move |c| {
+            if !exists(c, &key)? {
+                return Ok(false);
+            }
+            let sql = "INSERT INTO negatives (person, model, distance, embedding) VALUES (?1, ?2, ?3, ?4)";
+            let values = to_bytes(&probe.values);
+            c.execute(sql, params![key.as_str(), probe.model.as_str(), distance_name(probe.distance), values])?;
+            Ok(true)
+        });
+        match there.await.map_err(failed)? {
+            true => Ok(()),
+            false => Err(GalleryError::PersonNotFound(person.clone())),
+        }
+    }
+
+    async fn negatives(&self, model: &ModelId) -> Result<Vec<(PersonId, Embedding)>, GalleryError> {
+        let key = model.clone();
+        let found = self.read(move |c| {
+            let sql = "SELECT person, model, distance, embedding FROM negatives WHERE model = ?1 ORDER BY rowid";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map([key.as_str()], |r| {
+                Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, Vec<u8>>(3)?))
+            })?;
+            rows.map(|row| {
+                let (person, model, distance, bytes) = row?;
+                let person = person.parse().map_err(|e| CommandError::Value(format!("{e}")))?;
+                Ok((person, embedding(model, &distance, &bytes)?))
+            })
+            .collect()
+        });
+        found.await.map_err(failed)
+    }
+}
+
+/// Removes a person from people, faces, negatives, past events and their pictures; keeps the receipt.
+fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureReceipt, CommandError> {
+    let id = person.as_str();
+    let faces: u32 = c.query_row("SELECT count(*) FROM faces WHERE person = ?1", [id], |r| r.get(0))?;
+    let mut pictures_removed = 0;
+    let mut events: Vec<(i64, String, String)> = Vec::new();
+    {
+        let mut statement = c.prepare("SELECT position, id, body FROM events WHERE person = ?1")?;
+        let rows = statement.query_map([id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
+        for row in rows {
+            events.push(row?);
+        }
+    }
+    for (position, event, body) in &events {
+        let mut body: NewEvent = serde_json::from_str(body)?;
+        body.template = None;
+        body.matched = body.matched.map(|m| EventMatch { person: None, reason: "the person was erased".into(), ..m });
+        let text = serde_json::to_string(&body)?;
+        c.execute("UPDATE events SET body = ?2, person = NULL WHERE position = ?1", params![position, text])?;
+        // The name is drawn in the picture.
+        pictures_removed += c.execute("DELETE FROM pictures WHERE event = ?1", [event])? as u64;
+    }
+    c.execute("DELETE FROM people WHERE id = ?1", [id])?;
+    let receipt = ErasureReceipt {
+        id: uuid::Uuid::now_v7().to_string(),
+        person: person.clone(),
+        erased: now,
+        faces_removed: faces,
+        events_anonymised: events.len() as u64,
+        pictures_removed,
+    };
+    let text = serde_json::to_string(&receipt)?;
+    c.execute("INSERT INTO erasures (id, receipt) VALUES (?1, ?2)", params![receipt.id, text])?;
+    Ok(receipt)
+}

@@ -1,0 +1,83 @@
+//! The schema, forward only. Before an upgrade the database is copied beside itself.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::store::StoreError;
+
+/// One step a version; never change a step that was released.
+const STEPS: [&str; 1] = ["
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE cameras (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, spec TEXT NOT NULL) STRICT;
+CREATE TABLE people (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+CREATE TABLE faces (
+  id TEXT PRIMARY KEY,
+  person TEXT NOT NULL REFERENCES people(id) ON DELETE CASCADE,
+  model TEXT NOT NULL,
+  distance TEXT NOT NULL,
+  embedding BLOB NOT NULL,
+  quality REAL NOT NULL,
+  source TEXT NOT NULL,
+  created TEXT NOT NULL
+) STRICT;
+CREATE INDEX faces_of_person ON faces(person);
+CREATE INDEX faces_of_model ON faces(model);
+CREATE TABLE negatives (
+  person TEXT NOT NULL REFERENCES people(id) ON DELETE CASCADE,
+  model TEXT NOT NULL,
+  distance TEXT NOT NULL,
+  embedding BLOB NOT NULL
+) STRICT;
+CREATE INDEX negatives_of_person ON negatives(person);
+CREATE TABLE erasures (id TEXT PRIMARY KEY, receipt TEXT NOT NULL) STRICT;
+CREATE TABLE events (
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  created_us INTEGER NOT NULL,
+  camera TEXT NOT NULL,
+  person TEXT,
+  body TEXT NOT NULL,
+  feedback TEXT
+) STRICT;
+CREATE INDEX events_by_time ON events(created_us);
+CREATE INDEX events_of_person ON events(person) WHERE person IS NOT NULL;
+CREATE TABLE pictures (event TEXT PRIMARY KEY REFERENCES events(id) ON DELETE CASCADE, jpeg BLOB NOT NULL) STRICT;
+"];
+
+/// Brings the schema up to date.
+pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let fail = |e: rusqlite::Error| StoreError::Database { path: path.to_owned(), message: e.to_string() };
+    let found: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
+    let known = STEPS.len() as i64;
+    if found > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    }
+    if found > 0 && found < known {
+        let copy = path.with_extension(format!("before-{known}.db"));
+        connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).map_err(fail)?;
+        tracing::info!(copy = %copy.display(), from = found, to = known, "the database was copied before its upgrade");
+    }
+    for (i, step) in STEPS.iter().enumerate().skip(found.max(0) as usize) {
+        let transaction = connection.transaction().map_err(fail)?;
+        transaction.execute_batch(step).map_err(fail)?;
+        transaction.pragma_update(None, "user_version", i as i64 + 1).map_err(fail)?;
+        transaction.commit().map_err(fail)?;
+    }
+    let healthy: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(fail)?;
+    if healthy != "ok" {
+        return Err(StoreError::Database { path: path.to_owned(), message: healthy });
+    }
+    Ok(())
+}
+
+/// The id of this log: random, made with the database. Resume tokens of another log are refused.
+pub(super) fn log_id(connection: &Connection) -> rusqlite::Result<String> {
+    let kept = connection.query_row("SELECT value FROM meta WHERE key = 'log_id'", [], |r| r.get(0)).optional()?;
+    if let Some(id) = kept {
+        return Ok(id);
+    }
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    connection.execute("INSERT INTO meta (key, value) VALUES ('log_id', ?1)", [&id])?;
+    Ok(id)
+}

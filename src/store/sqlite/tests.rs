@@ -1,0 +1,213 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::*;
+use crate::{
+    camera::{CameraSpec, CameraStore, CameraStoreError, spec},
+    event::{
+        EventFilter, EventKind, EventLog, EventMatch, NamedPerson, NewEvent,
+        log::EventQuery,
+        subscription::{Item, Start, Subscription},
+    },
+    face::{Distance, Embedding},
+    identity::{EnrolledFace, GalleryError, GalleryStore, Person},
+    ids::{EventId, FaceId},
+    time::now,
+};
+
+fn camera(id: &str) -> CameraSpec {
+    let (url, credentials) = spec::parse_url("rtsp://joe:secret@10.0.0.1/live", false).unwrap();
+    CameraSpec {
+        id: id.parse().unwrap(),
+        display_name: "Door".into(),
+        url,
+        credentials,
+        transport: Default::default(),
+        labels: BTreeMap::new(),
+        enabled: true,
+        sampling: Default::default(),
+        min_face_px: 0,
+        regions: Vec::new(),
+        watchlists: Vec::new(),
+        threshold_override: None,
+        revision: 1,
+        created: now(),
+    }
+}
+
+fn anna() -> Person {
+    Person {
+        id: "anna".parse().unwrap(),
+        display_name: "Annabella Quux".into(),
+        external_id: String::new(),
+        labels: BTreeMap::new(),
+        watchlists: vec!["staff".into()],
+        created: now(),
+        revision: 1,
+    }
+}
+
+fn face(person: &Person) -> EnrolledFace {
+    let model = "m".parse().unwrap();
+    EnrolledFace {
+        id: FaceId::generate(),
+        person: person.id.clone(),
+        embedding: Embedding { model, distance: Distance::Euclidean, values: vec![0.25, -1.5, 3.0].into() },
+        quality: 0.5,
+        source: "a.jpg".into(),
+        created: now(),
+    }
+}
+
+fn event(kind: EventKind) -> NewEvent {
+    NewEvent::new(EventId::generate(), kind, "door".parse().unwrap(), BTreeMap::new(), now())
+}
+
+fn recognized(person: &Person) -> NewEvent {
+    let mut event = event(EventKind::Recognized);
+    event.matched = Some(EventMatch {
+        person: Some(NamedPerson {
+            id: person.id.clone(),
+            display_name: person.display_name.clone(),
+            watchlists: person.watchlists.clone(),
+        }),
+        similarity: 0.5,
+        margin: 0.1,
+        threshold: 0.4,
+        confidence: 0.9,
+        reason: String::new(),
+    });
+    event.template = Some(vec![0.25, -1.5, 3.0]);
+    event.image = Some(bytes::Bytes::from_static(b"picture of Annabella Quux"));
+    event
+}
+
+#[tokio::test]
+async fn cameras_survive_a_reopening_and_revisions_guard_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let door = camera("door");
+    store.insert(&door).await.unwrap();
+    assert!(matches!(store.insert(&door).await, Err(CameraStoreError::AlreadyExists(_))));
+    let changed = CameraSpec { display_name: "Gate".into(), revision: 2, ..door.clone() };
+    store.update(&changed).await.unwrap();
+    assert!(matches!(store.update(&changed).await, Err(CameraStoreError::Conflict(_))));
+    assert!(matches!(store.update(&camera("lobby")).await, Err(CameraStoreError::NotFound(_))));
+    store.close().await;
+    drop(store);
+    let store = SqliteStore::open(dir.path()).unwrap();
+    assert_eq!(store.list().await.unwrap(), [changed]);
+    store.remove(&door.id).await.unwrap();
+    assert!(matches!(store.remove(&door.id).await, Err(CameraStoreError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn people_and_faces_come_back_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let (anna, other) = (anna(), Person { id: "zoe".parse().unwrap(), ..anna() });
+    assert!(matches!(store.insert_face(&face(&anna)).await, Err(GalleryError::PersonNotFound(_))));
+    store.insert_person(&anna).await.unwrap();
+    store.insert_person(&other).await.unwrap();
+    let f = face(&anna);
+    store.insert_face(&f).await.unwrap();
+    assert_eq!(store.faces(&anna.id).await.unwrap(), std::slice::from_ref(&f));
+    assert_eq!(store.all_faces(&f.embedding.model).await.unwrap(), std::slice::from_ref(&f));
+    assert_eq!(store.people(None, 10).await.unwrap(), [(anna.clone(), 1), (other.clone(), 0)]);
+    assert_eq!(store.people(Some(&anna.id), 10).await.unwrap(), [(other.clone(), 0)]);
+    assert_eq!(store.counts().await.unwrap(), (2, 1));
+    store.insert_negative(&anna.id, &f.embedding).await.unwrap();
+    assert_eq!(store.negatives(&f.embedding.model).await.unwrap(), [(anna.id.clone(), f.embedding.clone())]);
+    assert!(store.remove_face(&other.id, &f.id).await.is_err());
+    store.remove_face(&anna.id, &f.id).await.unwrap();
+    assert!(store.faces(&anna.id).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn erasure_leaves_no_trace_in_any_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let anna = anna();
+    store.insert_person(&anna).await.unwrap();
+    store.insert_face(&face(&anna)).await.unwrap();
+    let written = store.append(vec![recognized(&anna), event(EventKind::Left)]).await.unwrap();
+    let receipt = store.erase_person(&anna.id, now()).await.unwrap();
+    assert_eq!((receipt.faces_removed, receipt.events_anonymised, receipt.pictures_removed), (1, 1, 1));
+    let kept = store.get(&written[0].body.id).await.unwrap();
+    assert!(kept.body.matched.unwrap().person.is_none() && kept.body.template.is_none() && !kept.has_image);
+    assert!(store.erase_person(&anna.id, now()).await.is_err());
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        for trace in [&b"Annabella"[..], &to_bytes(&[0.25, -1.5, 3.0])] {
+            assert!(!bytes.windows(trace.len()).any(|w| w == trace), "a trace is left in {}", path.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn positions_have_no_holes_under_concurrent_appends_and_subscribers_miss_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let log: Arc<dyn EventLog> = store.clone();
+    let mut subscriber = Subscription::new(log.clone(), EventFilter::default(), Start::Now).await.unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let log = log.clone();
+        writers.spawn(async move {
+            for _ in 0..10 {
+                log.append(vec![event(EventKind::Appeared), event(EventKind::Left)]).await.unwrap();
+            }
+        });
+    }
+    for expected in 1..=160u64 {
+        let Item::Event(event) = subscriber.next().await.unwrap() else { panic!("a gap") };
+        assert_eq!(event.position, expected);
+    }
+    while writers.join_next().await.is_some() {}
+    // A failed append (an id twice) leaves no hole.
+    let twice = event(EventKind::Left);
+    assert!(store.append(vec![twice.clone(), twice]).await.is_err());
+    let next = store.append(vec![event(EventKind::Left)]).await.unwrap();
+    assert_eq!(next[0].position, 161);
+    let left = EventFilter { kinds: vec![EventKind::Left], ..Default::default() };
+    let page = store.list(&EventQuery { filter: left, limit: 5, ..Default::default() }).await.unwrap();
+    assert_eq!(page.iter().map(|e| e.position).collect::<Vec<_>>(), [161, 160, 158, 156, 154]);
+}
+
+#[tokio::test]
+async fn retention_is_told_as_a_gap_and_positions_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    store.append(vec![event(EventKind::Appeared), event(EventKind::Left)]).await.unwrap();
+    let middle = now();
+    store.append(vec![event(EventKind::Appeared)]).await.unwrap();
+    assert_eq!(store.position_before(middle).await.unwrap(), 2);
+    assert_eq!(store.remove_before(middle).await.unwrap(), 2);
+    let log: Arc<dyn EventLog> = store.clone();
+    let mut late = Subscription::new(log.clone(), EventFilter::default(), Start::After(0)).await.unwrap();
+    assert_eq!(late.next().await.unwrap(), Item::Gap { first: 1, last: 2 });
+    assert!(matches!(late.next().await.unwrap(), Item::Event(e) if e.position == 3));
+    assert_eq!(store.remove_before(now()).await.unwrap(), 1);
+    let mut later = Subscription::new(log, EventFilter::default(), Start::After(0)).await.unwrap();
+    assert_eq!(later.next().await.unwrap(), Item::Gap { first: 1, last: 3 });
+    assert_eq!(store.append(vec![event(EventKind::Left)]).await.unwrap()[0].position, 4);
+    assert!(matches!(later.next().await.unwrap(), Item::Event(e) if e.position == 4));
+}
+
+#[tokio::test]
+async fn a_second_server_newer_data_and_rubbish_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    assert!(matches!(SqliteStore::open(dir.path()), Err(StoreError::InUse(_))));
+    store.close().await;
+    drop(store);
+    let connection = Connection::open(dir.path().join(DATABASE)).unwrap();
+    connection.pragma_update(None, "user_version", 999).unwrap();
+    drop(connection);
+    assert!(matches!(SqliteStore::open(dir.path()), Err(StoreError::Newer { found: 999, .. })));
+    let rubbish = tempfile::tempdir().unwrap();
+    fs::write(rubbish.path().join(DATABASE), vec![7u8; 8192]).unwrap();
+    assert!(matches!(SqliteStore::open(rubbish.path()), Err(StoreError::Database { .. })));
+    fs::write(rubbish.path().join("file"), "x").unwrap();
+    assert!(matches!(SqliteStore::open(&rubbish.path().join("file")), Err(StoreError::Folder { .. })));
+}

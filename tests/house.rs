@@ -1,0 +1,123 @@
+//! The walls of ARCHITECTURE.md as tests: which room may use which, and where foreign crates may be named.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const GROUND: [&str; 4] = ["ids", "time", "telemetry", "proto"];
+
+/// Room → rooms it may use besides the ground. `proto` is ground only for those in `WIRE`.
+const MAY_USE: [(&str, &[&str]); 13] = [
+    ("frame", &[]),
+    ("camera", &["frame"]),
+    ("inference", &["face", "frame"]), // the manifest names `face::Distance`, a plain value
+    ("models", &["inference", "face"]),
+    ("face", &["frame", "inference"]),
+    ("track", &["face", "frame"]),
+    ("identity", &["face", "frame", "inference", "track"]),
+    ("event", &["face", "identity", "frame"]),
+    ("pipeline", &["camera", "frame", "inference", "face", "track", "identity", "event", "config"]),
+    ("store", &["camera", "identity", "event", "face", "frame", "inference"]),
+    ("api", &["camera", "identity", "event", "pipeline", "face", "frame", "inference"]),
+    ("simulator", &[]),
+    ("cli/remote", &["cli"]),
+];
+
+const WIRE: [&str; 2] = ["api", "cli"];
+
+/// Foreign crate → rooms where it may be named.
+const ADDRESSES: [(&str, &[&str]); 6] = [
+    ("gstreamer", &["camera", "simulator", "cli/local"]),
+    ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
+    ("ort", &["inference", "models", "cli/local"]),      // models: its tests run what was converted
+    ("rusqlite", &["store"]),
+    ("qdrant_client", &["store"]),
+    ("tonic", &["api", "cli", "proto.rs", "store"]), // store: the Qdrant client's own status type
+];
+
+fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn each_line(mut check: impl FnMut(&str, usize, &str)) {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    assert!(files.len() > 50, "the sources were not found");
+    for file in files {
+        let name = file.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+        for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
+            let line = line.trim_start();
+            if !line.starts_with("//") {
+                check(&name, number + 1, line);
+            }
+        }
+    }
+}
+
+/// Rooms named as `crate::room` or in `use crate::{...}` lists of one line.
+fn rooms_used(line: &str) -> Vec<String> {
+    line.split("crate::")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
+        .filter(|room| !room.is_empty())
+        .collect()
+}
+
+#[test]
+fn rooms_use_only_what_the_house_allows() {
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    each_line(|file, number, line| {
+        let Some((_, allowed)) = MAY_USE.iter().find(|(room, _)| file.starts_with(&format!("{room}/"))) else { return };
+        for used in rooms_used(line) {
+            seen += 1;
+            let own = file.starts_with(&format!("{used}/"));
+            let ground = GROUND.contains(&used.as_str()) && (used != "proto" || WIRE.iter().any(|w| file.starts_with(w)));
+            if !own && !ground && !allowed.contains(&used.as_str()) {
+                faults.push(format!("src/{file}:{number}: uses crate::{used}"));
+            }
+        }
+    });
+    assert!(seen > 50, "no use of rooms was found: the test looks at nothing");
+    assert!(faults.is_empty(), "walls are broken:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn foreign_crates_stay_at_their_addresses() {
+    let mut faults = Vec::new();
+    each_line(|file, number, line| {
+        for (name, rooms) in ADDRESSES {
+            let named = line.contains(&format!("{name}::"))
+                && !line.contains(&format!("::{name}::"))
+                && line.split(&format!("{name}::")).next().is_none_or(|before| {
+                    !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                });
+            let at_home = rooms.iter().any(|room| file.starts_with(room));
+            if named && !at_home {
+                faults.push(format!("src/{file}:{number}: names {name}"));
+            }
+        }
+    });
+    assert!(faults.is_empty(), "foreign crates left their address:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn queues_are_bounded() {
+    let mut faults = Vec::new();
+    each_line(|file, number, line| {
+        if line.contains("unbounded_channel") || line.contains("mpsc::channel()") || line.contains("todo!(") {
+            faults.push(format!("src/{file}:{number}: {line}"));
+        }
+    });
+    assert!(faults.is_empty(), "unbounded queues or unfinished code:\n{}", faults.join("\n"));
+}

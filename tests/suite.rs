@@ -1,0 +1,29 @@
+//! Black-box tests: the real binary on free ports, real RTSP from an in-process simulator, real models, gRPC as clients speak it.
+//!
+//! They need what `make setup` fetches (runtime library, models, pictures) and say so when it is missing.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+#[path = "suite/support.rs"]
+mod support;
+
+#[path = "suite/cameras.rs"]
+mod cameras;
+#[path = "suite/command_line.rs"]
+mod command_line;
+#[path = "suite/main_job.rs"]
+mod main_job;
+#[path = "suite/people.rs"]
+mod people;
+#[path = "suite/pictures.rs"]
+mod pictures;
+
+/// A file under `tests/suite` that nobody lists is a test that never runs.
+#[test]
+fn every_file_is_listed() {
+    let listed = include_str!("suite.rs");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(listed.contains(&format!("suite/{name}")), "{name} is not listed in tests/suite.rs");
+    }
+}

@@ -1,0 +1,104 @@
+//! Cameras that fail: each shows a state and a reason a person can act on, and comes back by itself.
+
+use tonic::Code;
+use visage::{
+    proto::v1::{
+        Camera, CameraState, CaptureSnapshotRequest, CreateCameraRequest, Credentials, DeleteCameraRequest, GetCameraRequest,
+        ListCamerasRequest, UpdateCameraRequest,
+    },
+    simulator::{Fault, SimCamera, Simulator, SimulatorSettings},
+};
+
+use crate::support::Server;
+
+fn pattern(credentials: Option<(&str, &str)>) -> Simulator {
+    let credentials = credentials.map(|(user, password)| visage::simulator::Credentials {
+        username: user.into(),
+        password: password.into(),
+    });
+    let cameras = vec![SimCamera::parse("test=pattern,size=640x360,fps=15").unwrap()];
+    Simulator::start(SimulatorSettings { port: 0, credentials, cameras, ..Default::default() }).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_told_and_a_right_one_mends_it_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = pattern(Some(("admin", "secret-4711")));
+    let server = Server::start(dir.path()).await;
+    let plain = sim.url("test").unwrap();
+    let wrong = plain.replace("rtsp://", "rtsp://admin:wr0ng-pass@");
+    let added = server.add_camera("test", &wrong).await;
+    assert!(!format!("{added:?}").contains("wr0ng-pass"), "the password came back");
+    let status = server.camera_in("test", CameraState::Refused).await;
+    assert!(status.reason.contains("401") && status.reason.contains("password"), "{}", status.reason);
+
+    let camera = Camera {
+        name: "cameras/test".into(),
+        credentials: Some(Credentials { username: "admin".into(), password: "secret-4711".into() }),
+        ..Default::default()
+    };
+    let mask = prost_types::FieldMask { paths: vec!["credentials".into()] };
+    let request = UpdateCameraRequest { camera: Some(camera), update_mask: Some(mask) };
+    let updated = server.cameras().await.update_camera(request).await.unwrap().into_inner();
+    assert!(!format!("{updated:?}").contains("4711"));
+    let status = server.camera_in("test", CameraState::Streaming).await;
+    assert!(status.reason.is_empty());
+
+    let snapshot = CaptureSnapshotRequest { name: "cameras/test".into(), annotate: true };
+    let mut tries = 0;
+    let jpeg = loop {
+        match server.cameras().await.capture_snapshot(snapshot.clone()).await {
+            Ok(answer) => break answer.into_inner().jpeg,
+            Err(status) if tries < 50 && status.code() == Code::FailedPrecondition => tries += 1,
+            Err(status) => panic!("{status}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert_eq!(image::load_from_memory(&jpeg).unwrap().width(), 640);
+    server.stop().await;
+    sim.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_camera_that_goes_away_is_retried_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = pattern(None);
+    let server = Server::start(dir.path()).await;
+    server.add_camera("test", &sim.url("test").unwrap()).await;
+    server.camera_in("test", CameraState::Streaming).await;
+    sim.fault("test", Fault::Restart { away: std::time::Duration::from_secs(4) }).unwrap();
+    let status = server.camera_in("test", CameraState::Retrying).await;
+    assert!(!status.reason.is_empty() && status.next_retry.is_some(), "{status:?}");
+    let status = server.camera_in("test", CameraState::Streaming).await;
+    assert!(status.reconnects >= 1);
+    server.stop().await;
+    sim.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faulty_cameras_are_refused_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let create = |id: &str, url: &str| CreateCameraRequest {
+        camera_id: id.into(),
+        camera: Some(Camera { url: url.into(), ..Default::default() }),
+        validate_only: false,
+    };
+    let mut cameras = server.cameras().await;
+    for (id, url) in
+        [("a", "not a url"), ("a", "ftp://h/x"), ("a", "file:///etc/passwd"), ("Upper", "rtsp://h/x"), ("a", "")]
+    {
+        let status = cameras.create_camera(create(id, url)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{id} {url}: {status}");
+    }
+    assert!(cameras.list_cameras(ListCamerasRequest::default()).await.unwrap().into_inner().cameras.is_empty());
+    cameras.create_camera(create("a", "rtsp://127.0.0.1:1/x")).await.unwrap();
+    assert_eq!(cameras.create_camera(create("a", "rtsp://127.0.0.1:1/y")).await.unwrap_err().code(), Code::AlreadyExists);
+    let status = server.camera_in("a", CameraState::Retrying).await;
+    assert!(status.reason.to_lowercase().contains("refused"), "{}", status.reason);
+    let name = "cameras/a".to_owned();
+    cameras.delete_camera(DeleteCameraRequest { name: name.clone() }).await.unwrap();
+    assert_eq!(cameras.get_camera(GetCameraRequest { name: name.clone() }).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(cameras.delete_camera(DeleteCameraRequest { name }).await.unwrap_err().code(), Code::NotFound);
+    server.stop().await;
+}

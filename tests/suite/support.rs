@@ -1,0 +1,262 @@
+//! A server as a process, a simulator in this process, clients, and waiting for what should happen.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+use tonic::{Streaming, transport::Channel};
+use visage::proto::v1::{
+    camera_service_client::CameraServiceClient, event_service_client::EventServiceClient,
+    person_service_client::PersonServiceClient, recognition_service_client::RecognitionServiceClient,
+    server_service_client::ServerServiceClient, stream_events_response::Message, *,
+};
+
+/// The longest anything may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+pub fn fixtures() -> PathBuf {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/fixtures");
+    assert!(dir.is_dir(), "{} is missing: run `make setup`", dir.display());
+    dir
+}
+
+/// A fixture picture by file name.
+pub fn picture(name: &str) -> PathBuf {
+    let mut folders = vec![fixtures()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().is_some_and(|n| n == name) {
+                return path;
+            }
+        }
+    }
+    panic!("{name} is not among the fixtures: run `make setup`");
+}
+
+pub fn bytes(name: &str) -> bytes::Bytes {
+    std::fs::read(picture(name)).unwrap().into()
+}
+
+/// A part of a fixture, written as PNG.
+pub fn cut(name: &str, (x, y, w, h): (u32, u32, u32, u32), to: &Path) {
+    image::open(picture(name)).unwrap().crop_imm(x, y, w, h).to_rgb8().save(to).unwrap();
+}
+
+/// A folder with copies of fixtures, for a simulated camera.
+pub fn folder_of(dir: &Path, name: &str, pictures: &[&str]) -> PathBuf {
+    let folder = dir.join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    for p in pictures {
+        std::fs::copy(picture(p), folder.join(p)).unwrap();
+    }
+    folder
+}
+
+pub fn free_addr() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub fn visage() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_visage"));
+    command.stdin(Stdio::null()).kill_on_drop(true).env_remove("VISAGE_SERVER").env("NO_COLOR", "1");
+    command
+}
+
+/// A running server with its data folder.
+pub struct Server {
+    child: Child,
+    pub addr: SocketAddr,
+    pub http: SocketAddr,
+    pub data: PathBuf,
+}
+
+impl Server {
+    pub async fn start(data: &Path) -> Self {
+        Self::start_with(data, &[]).await
+    }
+
+    pub async fn start_with(data: &Path, env: &[(&str, &str)]) -> Self {
+        let (addr, http) = (free_addr(), free_addr());
+        let child = visage()
+            .args(["serve", "--listen", &addr.to_string(), "--http", &http.to_string()])
+            .arg("--data-dir")
+            .arg(data)
+            .envs(env.iter().copied())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .spawn()
+            .unwrap();
+        let mut server = Self { child, addr, http, data: data.to_owned() };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("the server ended at once: {status}");
+            }
+            if let Ok(channel) = server.try_channel().await
+                && ServerServiceClient::new(channel).get_server_info(GetServerInfoRequest {}).await.is_ok()
+            {
+                return server;
+            }
+            assert!(Instant::now() < until, "the server does not answer");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn try_channel(&self) -> Result<Channel, tonic::transport::Error> {
+        Channel::from_shared(format!("http://{}", self.addr)).unwrap().connect().await
+    }
+
+    pub async fn channel(&self) -> Channel {
+        self.try_channel().await.unwrap()
+    }
+
+    pub async fn cameras(&self) -> CameraServiceClient<Channel> {
+        CameraServiceClient::new(self.channel().await)
+    }
+
+    pub async fn people(&self) -> PersonServiceClient<Channel> {
+        PersonServiceClient::new(self.channel().await)
+    }
+
+    pub async fn recognition(&self) -> RecognitionServiceClient<Channel> {
+        RecognitionServiceClient::new(self.channel().await)
+    }
+
+    pub async fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel().await)
+    }
+
+    /// A `visage` command against this server.
+    pub fn cli(&self, args: &[&str]) -> Command {
+        let mut command = visage();
+        command.args(args).env("VISAGE_SERVER", format!("http://{}", self.addr));
+        command
+    }
+
+    /// SIGTERM, then waits for a clean end.
+    pub async fn stop(mut self) {
+        let pid = self.child.id().unwrap().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("the server does not end").unwrap();
+        assert!(status.success(), "the server ended with {status}");
+    }
+
+    /// SIGKILL.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    pub async fn add_person(&self, id: &str, name: &str) {
+        let person = Person { display_name: name.into(), ..Default::default() };
+        let request = CreatePersonRequest { person_id: id.into(), person: Some(person), validate_only: false };
+        self.people().await.create_person(request).await.unwrap();
+    }
+
+    /// Enrols one picture; the answer.
+    pub async fn enroll(&self, id: &str, image: bytes::Bytes) -> EnrollFacesResponse {
+        let request = EnrollFacesRequest {
+            person: format!("people/{id}"),
+            image,
+            source: "test".into(),
+            allow_several_faces: false,
+            force: false,
+        };
+        let mut answers =
+            self.people().await.enroll_faces(tokio_stream::iter(vec![request])).await.unwrap().into_inner();
+        answers.message().await.unwrap().unwrap()
+    }
+
+    /// A person with one enrolled fixture.
+    pub async fn know(&self, id: &str, name: &str, fixture: &str) {
+        self.add_person(id, name).await;
+        let answer = self.enroll(id, bytes(fixture)).await;
+        assert!(answer.face.is_some(), "{fixture} was refused: {}", answer.message);
+    }
+
+    pub async fn add_camera(&self, id: &str, url: &str) -> Camera {
+        let camera = Camera { url: url.into(), ..Default::default() };
+        let request = CreateCameraRequest { camera_id: id.into(), camera: Some(camera), validate_only: false };
+        self.cameras().await.create_camera(request).await.unwrap().into_inner()
+    }
+
+    /// Waits until a camera is in a state; its status.
+    pub async fn camera_in(&self, id: &str, state: CameraState) -> CameraStatus {
+        let names = vec![format!("cameras/{id}")];
+        let mut stream =
+            self.cameras().await.watch_cameras(WatchCamerasRequest { names }).await.unwrap().into_inner();
+        let mut last = None;
+        let wait = async {
+            while let Some(message) = stream.message().await.unwrap() {
+                let status = message.camera.unwrap().status.unwrap();
+                if status.state() == state {
+                    return status;
+                }
+                last = Some(status);
+            }
+            panic!("the stream of states ended");
+        };
+        match timeout(PATIENCE, wait).await {
+            Ok(status) => status,
+            Err(_) => panic!("camera {id} never was {state:?}; last seen: {last:?}"),
+        }
+    }
+
+    /// A stream of events from a start on.
+    pub async fn stream(&self, start: Option<stream_events_request::Start>) -> EventFeed {
+        let request = StreamEventsRequest { filter: None, start, heartbeat_interval: None };
+        EventFeed(self.events().await.stream_events(request).await.unwrap().into_inner())
+    }
+}
+
+/// Events with their resume tokens.
+pub struct EventFeed(Streaming<StreamEventsResponse>);
+
+impl EventFeed {
+    /// The next event; heartbeats are passed over, gaps are a failure.
+    pub async fn next(&mut self) -> (Event, String) {
+        timeout(PATIENCE, async {
+            loop {
+                let message = self.0.message().await.unwrap().expect("the event stream ended");
+                match message.message {
+                    Some(Message::Event(event)) => return (event, message.resume_token),
+                    Some(Message::Gap(gap)) => panic!("events were lost: {gap:?}"),
+                    _ => {}
+                }
+            }
+        })
+        .await
+        .expect("no event came")
+    }
+
+    /// The first event that `wanted` accepts, and those before it.
+    pub async fn until(&mut self, mut wanted: impl FnMut(&Event) -> bool) -> (Vec<Event>, String) {
+        let mut seen = Vec::new();
+        let outcome = timeout(PATIENCE, async {
+            loop {
+                let (event, token) = self.next().await;
+                let done = wanted(&event);
+                seen.push(event);
+                if done {
+                    return token;
+                }
+            }
+        })
+        .await;
+        match outcome {
+            Ok(token) => (seen, token),
+            Err(_) => {
+                let told: Vec<String> = seen.iter().map(|e| format!("{:?} {:?}", e.kind(), e.r#match)).collect();
+                panic!("what was waited for never came; seen: {told:#?}")
+            }
+        }
+    }
+}
