@@ -1,1 +1,164 @@
-//! To be written.
+//! gRPC: one file a service, wire types stop in [`convert`], errors become statuses in [`status`]. No decisions about faces.
+
+mod camera;
+pub mod convert;
+mod event;
+mod info;
+pub mod limits;
+mod page;
+mod person;
+mod recognition;
+mod status;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{codec::CompressionEncoding, service::LayerExt, transport::Server};
+
+use crate::{
+    event::EventLog,
+    identity::Gallery,
+    inference::manifest::ModelEntry,
+    pipeline::{fleet::Fleet, picture::PictureDesk},
+    proto::{
+        DESCRIPTOR_SET,
+        v1::{
+            camera_service_server::CameraServiceServer, event_service_server::EventServiceServer,
+            person_service_server::PersonServiceServer, recognition_service_server::RecognitionServiceServer,
+            server_service_server::ServerServiceServer,
+        },
+    },
+    time::Timestamp,
+};
+use limits::ApiLimits;
+
+/// Facts that do not change while the server runs.
+#[derive(Debug, Clone)]
+pub struct ServerFacts {
+    /// Version of Visage.
+    pub version: String,
+    /// Version of GStreamer.
+    pub gstreamer_version: String,
+    /// Version of ONNX Runtime.
+    pub onnxruntime_version: String,
+    /// Execution provider.
+    pub provider: &'static str,
+    /// Models in use.
+    pub models: Vec<ModelEntry>,
+    /// Inference threads.
+    pub workers: usize,
+    /// When the server started.
+    pub started: Timestamp,
+}
+
+/// What the services work on. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// Cameras.
+    pub fleet: Fleet,
+    /// Pictures.
+    pub desk: PictureDesk,
+    /// People.
+    pub gallery: Gallery,
+    /// Events.
+    pub log: Arc<dyn EventLog>,
+    /// Facts.
+    pub info: Arc<ServerFacts>,
+    /// What a client may send.
+    pub limits: ApiLimits,
+    /// Ends streams when the server drains.
+    pub stop: CancellationToken,
+}
+
+/// Whether an address may be listened on: beyond loopback only when `insecure` was said aloud.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn check_listen(addr: SocketAddr, insecure: bool) -> Result<(), String> {
+    if addr.ip().is_loopback() || insecure {
+        return Ok(());
+    }
+    Err(format!(
+        "{addr} is reachable from other machines, and there is neither TLS nor authentication; listen on 127.0.0.1 behind a proxy, or \
+         say --insecure"
+    ))
+}
+
+/// Serves every service, health, reflection and gRPC-Web until `stop`; streams then end with UNAVAILABLE and can be resumed.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, services: Services, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let limits = services.limits.clone();
+    macro_rules! service {
+        ($server:ident) => {{
+            health.set_serving::<$server<Services>>().await;
+            $server::new(services.clone())
+                .max_decoding_message_size(limits.message_bytes)
+                .max_encoding_message_size(limits.message_bytes * 2)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip)
+        }};
+    }
+    let cameras = service!(CameraServiceServer);
+    let people = service!(PersonServiceServer);
+    let recognition = service!(RecognitionServiceServer);
+    let events = service!(EventServiceServer);
+    let info = service!(ServerServiceServer);
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let reflection = |name: &str| format!("the descriptor set of {name} is built in");
+    let v1 = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let v1alpha = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1alpha();
+    let (v1, v1alpha) = match (v1, v1alpha) {
+        (Ok(v1), Ok(v1alpha)) => (Some(v1), Some(v1alpha)),
+        (a, b) => {
+            for error in [a.err(), b.err()].into_iter().flatten() {
+                tracing::error!(%error, "reflection is off: {}", reflection("visage.v1"));
+            }
+            (None, None)
+        }
+    };
+    let web = tower::ServiceBuilder::new().layer(tonic_web::GrpcWebLayer::new());
+    let draining = async move {
+        stop.cancelled().await;
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    };
+    Server::builder()
+        .accept_http1(true)
+        .concurrency_limit_per_connection(limits.requests_per_connection)
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
+        .layer(web)
+        .add_service(health_service)
+        .add_optional_service(v1)
+        .add_optional_service(v1alpha)
+        .add_service(cameras)
+        .add_service(people)
+        .add_service(recognition)
+        .add_service(events)
+        .add_service(info)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), draining)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_loopback_must_be_said_aloud() {
+        assert!(check_listen("127.0.0.1:1".parse().unwrap(), false).is_ok());
+        assert!(check_listen("[::1]:1".parse().unwrap(), false).is_ok());
+        assert!(check_listen("0.0.0.0:1".parse().unwrap(), false).unwrap_err().contains("--insecure"));
+        assert!(check_listen("0.0.0.0:1".parse().unwrap(), true).is_ok());
+    }
+}

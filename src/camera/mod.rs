@@ -13,6 +13,7 @@ pub mod spec;
 pub mod status;
 pub mod supervisor;
 
+pub use gst::{MissingElement, gst_opener, gstreamer_version, missing_elements};
 pub use registry::{CameraStore, CameraStoreError};
 pub use slot::FrameSlot;
 pub use spec::{CameraSpec, SpecError};

@@ -1,1 +1,154 @@
-//! To be written.
+//! Port: one attempt at a camera's stream. Frames come until it ends with a cause that says whose fault it was.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use url::Url;
+
+use super::{
+    CameraState, Reason,
+    spec::{Credentials, Transport},
+};
+use crate::{frame::Frame, ids::CameraId};
+
+/// What to open.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    /// The camera, for frames and logs.
+    pub camera: CameraId,
+    /// Stream URL without credentials.
+    pub url: Url,
+    /// User and password.
+    pub credentials: Option<Credentials>,
+    /// TCP or UDP; `Auto` is resolved by the supervisor.
+    pub transport: Transport,
+}
+
+/// What a stream tells of itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StreamFacts {
+    /// Codec: H264, H265, JPEG.
+    pub codec: Option<&'static str>,
+    /// Time between the last two key frames.
+    pub key_frame_interval: Option<Duration>,
+    /// Median time in the decoder.
+    pub decode_latency: Option<Duration>,
+    /// Decoded frames that a newer one replaced before anybody took them.
+    pub replaced: u64,
+}
+
+/// Why a stream ended or never began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Nobody listens at that address.
+    Refused,
+    /// The host name has no address.
+    Dns,
+    /// The host can't be reached.
+    Unreachable,
+    /// 401: wrong or missing user name or password.
+    Unauthorized,
+    /// 404: no such stream.
+    NotFound,
+    /// The camera did not answer in time.
+    ConnectTimeout,
+    /// The stream stopped giving frames.
+    Stalled,
+    /// The camera closed the connection.
+    Closed,
+    /// The stream has no video.
+    NoVideo,
+    /// The codec can't be decoded here.
+    Codec,
+    /// A GStreamer plugin is missing here.
+    Plugin,
+    /// TLS failed.
+    Tls,
+    /// The stream can't be decoded.
+    Decode,
+    /// Anything else.
+    Other,
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct SourceEnd {
+    /// Why.
+    pub cause: Cause,
+    /// What GStreamer or the camera said; holds no secret.
+    pub detail: String,
+}
+
+impl SourceEnd {
+    /// An end with a detail.
+    pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into() }
+    }
+
+    /// The state a camera is in after it: REFUSED when a person must act, RETRYING otherwise.
+    pub fn state(&self) -> CameraState {
+        match self.cause {
+            Cause::Unauthorized | Cause::NotFound | Cause::NoVideo | Cause::Codec | Cause::Plugin => CameraState::Refused,
+            Cause::Refused
+            | Cause::Dns
+            | Cause::Unreachable
+            | Cause::ConnectTimeout
+            | Cause::Stalled
+            | Cause::Closed
+            | Cause::Tls
+            | Cause::Decode
+            | Cause::Other => CameraState::Retrying,
+        }
+    }
+
+    /// The reason in words a person can act on.
+    pub fn reason(&self) -> Reason {
+        let (code, text) = match self.cause {
+            Cause::Refused => ("refused", "connection refused: nobody listens there; check address and port"),
+            Cause::Dns => ("dns", "the host name can't be resolved; check its spelling and the DNS server"),
+            Cause::Unreachable => ("unreachable", "no route to the camera; check network and address"),
+            Cause::Unauthorized => {
+                ("unauthorized", "401: the camera refused the user name or password; correct the credentials")
+            }
+            Cause::NotFound => ("not_found", "404: the camera has no such stream; check the path of the URL"),
+            Cause::ConnectTimeout => ("connect_timeout", "the camera did not answer in time; check that it is switched on"),
+            Cause::Stalled => ("stalled", "the connection stands but no frame has come; restart the camera if it stays so"),
+            Cause::Closed => ("closed", "the camera closed the connection"),
+            Cause::NoVideo => ("no_video", "the stream has no video; check the path of the URL"),
+            Cause::Codec => ("codec", "the codec can't be decoded here; set the camera to H.264, H.265 or MJPEG"),
+            Cause::Plugin => ("plugin", "a GStreamer plugin is missing on the server; run `visage doctor`"),
+            Cause::Tls => ("tls", "TLS failed; check the camera's certificate"),
+            Cause::Decode => ("decode", "the stream is damaged and can't be decoded"),
+            Cause::Other => ("failed", "the stream failed"),
+        };
+        let message = if self.detail.is_empty() { text.to_owned() } else { format!("{text} ({})", self.detail) };
+        Reason { code, message }
+    }
+}
+
+/// One attempt that gives frames.
+#[async_trait]
+pub trait Source: Send {
+    /// The newest decoded frame; waits for it. Cancel safe.
+    ///
+    /// # Errors
+    /// The end of the stream, with its cause.
+    async fn next(&mut self) -> Result<Frame, SourceEnd>;
+
+    /// What is known of the stream by now.
+    fn facts(&self) -> StreamFacts;
+
+    /// Tears the attempt down and waits for it.
+    async fn close(self: Box<Self>);
+}
+
+/// Opens attempts.
+#[async_trait]
+pub trait SourceOpener: Send + Sync {
+    /// Starts an attempt; frames come later.
+    ///
+    /// # Errors
+    /// When nothing can be started, such as a missing plugin.
+    async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Source>, SourceEnd>;
+}

@@ -180,8 +180,6 @@ pub enum Convert {
     PythonBytes,
     /// face-api's uint8 weights of dlib's face ResNet.
     FaceApiResnet,
-    /// dlib's own `.dat` serialisation of the face ResNet.
-    DlibDat,
     /// TensorFlow.js graph of MobileFaceNet: repaired, PReLU rewritten.
     TfjsMobilefacenet,
     /// PyTorch weights of Inception-ResNet v1, exported by `models/export_facenet.py`.

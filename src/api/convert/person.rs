@@ -1,0 +1,131 @@
+//! People and enrolled faces on the wire.
+
+use std::collections::BTreeMap;
+
+use super::time;
+use crate::{
+    identity::{EnrolledFace, Person, person::ErasureReceipt},
+    ids::PersonId,
+    pipeline::picture::RefusalReason,
+    proto::v1,
+    time::Timestamp,
+};
+
+/// A person with its number of faces.
+pub fn to_wire(person: &Person, faces: u32) -> v1::Person {
+    v1::Person {
+        name: format!("people/{}", person.id),
+        display_name: person.display_name.clone(),
+        external_id: person.external_id.clone(),
+        labels: person.labels.clone().into_iter().collect(),
+        watchlists: person.watchlists.clone(),
+        face_count: faces,
+        create_time: Some(time(person.created)),
+        etag: person.revision.to_string(),
+    }
+}
+
+/// A new person; faults are (field, what to do).
+///
+/// # Errors
+/// Every fault at once.
+pub fn from_wire(id: PersonId, wire: v1::Person, now: Timestamp) -> Result<Person, Vec<(String, String)>> {
+    let display_name = if wire.display_name.is_empty() { id.to_string() } else { wire.display_name };
+    let person = Person {
+        id,
+        display_name,
+        external_id: wire.external_id,
+        labels: wire.labels.into_iter().collect::<BTreeMap<_, _>>(),
+        watchlists: wire.watchlists,
+        created: now,
+        revision: 1,
+    };
+    check(&person)?;
+    Ok(person)
+}
+
+/// Checks what types can't exclude.
+///
+/// # Errors
+/// Every fault at once.
+pub fn check(person: &Person) -> Result<(), Vec<(String, String)>> {
+    let mut faults = Vec::new();
+    let mut need = |ok: bool, field: &str, text: &str| {
+        if !ok {
+            faults.push((format!("person.{field}"), text.to_owned()));
+        }
+    };
+    need((1..=200).contains(&person.display_name.len()), "display_name", "give 1 to 200 bytes");
+    need(!person.display_name.chars().any(char::is_control), "display_name", "must not hold control characters");
+    need(person.external_id.len() <= 200, "external_id", "is longer than 200 bytes");
+    let label = |(k, v): (&String, &String)| !k.is_empty() && k.len() <= 63 && v.len() <= 255;
+    need(person.labels.len() <= 64 && person.labels.iter().all(label), "labels", "at most 64, keys of 1 to 63 bytes, values of at most 255");
+    let list = |w: &String| !w.is_empty() && w.len() <= 63;
+    need(person.watchlists.len() <= 64 && person.watchlists.iter().all(list), "watchlists", "at most 64, each of 1 to 63 bytes");
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Applies the fields of `wire` that the mask names, or all that are set without a mask.
+///
+/// # Errors
+/// Unknown paths and faulty values.
+pub fn apply(person: &mut Person, wire: v1::Person, paths: &[String]) -> Result<(), Vec<(String, String)>> {
+    let all = paths.is_empty();
+    let has = |path: &str| paths.iter().any(|p| p == path);
+    if let Some(bad) = paths.iter().find(|p| !["display_name", "external_id", "labels", "watchlists"].contains(&p.as_str())) {
+        return Err(vec![("update_mask".into(), format!("{bad:?} is no field that can be changed"))]);
+    }
+    if has("display_name") || (all && !wire.display_name.is_empty()) {
+        person.display_name = wire.display_name;
+    }
+    if has("external_id") || (all && !wire.external_id.is_empty()) {
+        person.external_id = wire.external_id;
+    }
+    if has("labels") || (all && !wire.labels.is_empty()) {
+        person.labels = wire.labels.into_iter().collect();
+    }
+    if has("watchlists") || (all && !wire.watchlists.is_empty()) {
+        person.watchlists = wire.watchlists;
+    }
+    check(person)
+}
+
+/// An enrolled face.
+pub fn face(face: &EnrolledFace) -> v1::Face {
+    v1::Face {
+        name: format!("people/{}/faces/{}", face.person, face.id),
+        model: face.embedding.model.to_string(),
+        quality: face.quality,
+        source: face.source.clone(),
+        create_time: Some(time(face.created)),
+    }
+}
+
+/// A receipt.
+pub fn receipt(receipt: &ErasureReceipt) -> v1::ErasureReceipt {
+    v1::ErasureReceipt {
+        id: receipt.id.clone(),
+        person: format!("people/{}", receipt.person),
+        erase_time: Some(time(receipt.erased)),
+        faces_removed: receipt.faces_removed,
+        events_anonymised: receipt.events_anonymised,
+        pictures_removed: receipt.pictures_removed,
+    }
+}
+
+/// A refusal.
+pub fn refusal(reason: RefusalReason) -> v1::RefusalReason {
+    match reason {
+        RefusalReason::NotAnImage => v1::RefusalReason::NotAnImage,
+        RefusalReason::TooLarge => v1::RefusalReason::TooLarge,
+        RefusalReason::NoFace => v1::RefusalReason::NoFace,
+        RefusalReason::SeveralFaces => v1::RefusalReason::SeveralFaces,
+        RefusalReason::TooSmall => v1::RefusalReason::TooSmall,
+        RefusalReason::TooBlurred => v1::RefusalReason::TooBlurred,
+        RefusalReason::TurnedAway => v1::RefusalReason::TurnedAway,
+        RefusalReason::LooksLikeAnotherPerson => v1::RefusalReason::LooksLikeAnotherPerson,
+        RefusalReason::Duplicate => v1::RefusalReason::Duplicate,
+        RefusalReason::NoSuchPerson => v1::RefusalReason::NoSuchPerson,
+        RefusalReason::TooManyFaces => v1::RefusalReason::TooManyFaces,
+    }
+}

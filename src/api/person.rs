@@ -1,0 +1,183 @@
+//! PersonService: the gallery.
+
+use std::pin::Pin;
+
+use futures::{Stream, stream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    Services, convert, page,
+    status::{IntoStatus, invalid, invalid_field},
+};
+use crate::{
+    ids::{FaceId, PersonId},
+    pipeline::picture::Enrollment,
+    proto::v1::{person_service_server::PersonService, *},
+    telemetry, time,
+};
+
+impl Services {
+    async fn wire_person(&self, id: &PersonId) -> Result<Person, Status> {
+        let person = self.gallery.store().person(id).await.map_err(IntoStatus::into_status)?;
+        let faces = self.gallery.store().faces(id).await.map_err(IntoStatus::into_status)?;
+        Ok(convert::person::to_wire(&person, faces.len() as u32))
+    }
+
+    async fn enroll_one(&self, person: &PersonId, r: EnrollFacesRequest) -> Result<EnrollFacesResponse, Status> {
+        let enrolled = self.desk.enroll(person, r.image, &r.source, r.allow_several_faces, r.force).await;
+        Ok(match enrolled.map_err(IntoStatus::into_status)? {
+            Enrollment::Enrolled { face, found } => EnrollFacesResponse {
+                source: r.source,
+                face: Some(convert::person::face(&face)),
+                detections: found.iter().map(convert::face::measured).collect(),
+                ..Default::default()
+            },
+            Enrollment::Refused { reason, message, similar, found } => EnrollFacesResponse {
+                source: r.source,
+                refusal: convert::person::refusal(reason).into(),
+                message,
+                similar_person: similar.map(|p| format!("people/{p}")).unwrap_or_default(),
+                detections: found.iter().map(convert::face::measured).collect(),
+                ..Default::default()
+            },
+        })
+    }
+}
+
+/// One enrolment stream: requests are answered one by one, so memory holds one picture.
+struct EnrollState {
+    services: Services,
+    requests: Streaming<EnrollFacesRequest>,
+    person: Option<PersonId>,
+    count: usize,
+    over: bool,
+}
+
+impl EnrollState {
+    async fn next(mut self) -> Option<(Result<EnrollFacesResponse, Status>, Self)> {
+        if self.over {
+            return None;
+        }
+        let request = tokio::select! {
+            () = self.services.stop.cancelled() => Err(super::status::unavailable("the server is shutting down".into())),
+            message = self.requests.message() => message,
+        };
+        let answer = match request {
+            Ok(None) => return None,
+            Ok(Some(request)) => self.answer(request).await,
+            Err(status) => Err(status),
+        };
+        self.over = answer.is_err();
+        Some((answer, self))
+    }
+
+    async fn answer(&mut self, request: EnrollFacesRequest) -> Result<EnrollFacesResponse, Status> {
+        self.count += 1;
+        let limit = self.services.limits.pictures_per_enrolment;
+        if self.count > limit {
+            return Err(Status::resource_exhausted(format!(
+                "more than {limit} pictures in one enrolment; begin another, or raise limits.pictures_per_enrolment"
+            )));
+        }
+        if !request.person.is_empty() {
+            self.person = Some(page::id("person", "people", &request.person)?);
+        }
+        let Some(person) = self.person.clone() else {
+            return Err(invalid_field("person", "the first message must name the person, people/ID"));
+        };
+        self.services.enroll_one(&person, request).await
+    }
+}
+
+type EnrollStream = Pin<Box<dyn Stream<Item = Result<EnrollFacesResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl PersonService for Services {
+    async fn create_person(&self, request: Request<CreatePersonRequest>) -> Result<Response<Person>, Status> {
+        let r = request.into_inner();
+        let id = match r.person_id.as_str() {
+            "" => PersonId::generate(),
+            id => id.parse().map_err(|e| invalid_field("person_id", format!("{e}")))?,
+        };
+        let person = convert::person::from_wire(id, r.person.unwrap_or_default(), time::now()).map_err(invalid)?;
+        if r.validate_only {
+            return Ok(Response::new(convert::person::to_wire(&person, 0)));
+        }
+        let person = self.gallery.create_person(person).await.map_err(IntoStatus::into_status)?;
+        Ok(Response::new(convert::person::to_wire(&person, 0)))
+    }
+
+    async fn get_person(&self, request: Request<GetPersonRequest>) -> Result<Response<Person>, Status> {
+        let id = page::id("name", "people", &request.into_inner().name)?;
+        Ok(Response::new(self.wire_person(&id).await?))
+    }
+
+    async fn list_people(&self, request: Request<ListPeopleRequest>) -> Result<Response<ListPeopleResponse>, Status> {
+        let r = request.into_inner();
+        let (size, after) = (page::size(r.page_size)?, page::after::<PersonId>(&r.page_token)?);
+        let mut people = self.gallery.store().people(after.as_ref(), size + 1).await.map_err(IntoStatus::into_status)?;
+        let more = people.len() > size;
+        people.truncate(size);
+        let next = people.last().filter(|_| more).map(|(p, _)| page::token(p.id.as_str())).unwrap_or_default();
+        let people = people.iter().map(|(p, n)| convert::person::to_wire(p, *n)).collect();
+        Ok(Response::new(ListPeopleResponse { people, next_page_token: next }))
+    }
+
+    async fn update_person(&self, request: Request<UpdatePersonRequest>) -> Result<Response<Person>, Status> {
+        let r = request.into_inner();
+        let wire = r.person.ok_or_else(|| invalid_field("person", "is missing"))?;
+        let id: PersonId = page::id("person.name", "people", &wire.name)?;
+        let mut person = self.gallery.store().person(&id).await.map_err(IntoStatus::into_status)?;
+        if !wire.etag.is_empty() && wire.etag != person.revision.to_string() {
+            return Err(crate::identity::GalleryError::Conflict(id).into_status());
+        }
+        let paths = r.update_mask.map(|m| m.paths).unwrap_or_default();
+        convert::person::apply(&mut person, wire, &paths).map_err(invalid)?;
+        person.revision += 1;
+        self.gallery.update_person(person).await.map_err(IntoStatus::into_status)?;
+        Ok(Response::new(self.wire_person(&id).await?))
+    }
+
+    async fn delete_person(&self, request: Request<DeletePersonRequest>) -> Result<Response<DeletePersonResponse>, Status> {
+        let id = page::id("name", "people", &request.into_inner().name)?;
+        let receipt = self.gallery.erase_person(&id, time::now()).await.map_err(IntoStatus::into_status)?;
+        Ok(Response::new(DeletePersonResponse { receipt: Some(convert::person::receipt(&receipt)) }))
+    }
+
+    type EnrollFacesStream = EnrollStream;
+
+    async fn enroll_faces(
+        &self,
+        request: Request<Streaming<EnrollFacesRequest>>,
+    ) -> Result<Response<EnrollStream>, Status> {
+        let requests = request.into_inner();
+        let state = EnrollState { services: self.clone(), requests, person: None, count: 0, over: false };
+        let answers = stream::unfold(state, EnrollState::next);
+        if let Ok((_, faces)) = self.gallery.store().counts().await {
+            telemetry::gallery_faces(faces);
+        }
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn list_faces(&self, request: Request<ListFacesRequest>) -> Result<Response<ListFacesResponse>, Status> {
+        let r = request.into_inner();
+        let person = page::id("parent", "people", &r.parent)?;
+        let (size, after) = (page::size(r.page_size)?, page::after::<FaceId>(&r.page_token)?);
+        let faces = self.gallery.store().faces(&person).await.map_err(IntoStatus::into_status)?;
+        let rest: Vec<_> = faces.iter().filter(|f| after.as_ref().is_none_or(|a| f.id > *a)).collect();
+        let next = (rest.len() > size).then(|| rest.get(size - 1).map(|f| page::token(f.id.as_str()))).flatten();
+        let faces = rest.iter().take(size).map(|f| convert::person::face(f)).collect();
+        Ok(Response::new(ListFacesResponse { faces, next_page_token: next.unwrap_or_default() }))
+    }
+
+    async fn delete_face(&self, request: Request<DeleteFaceRequest>) -> Result<Response<()>, Status> {
+        let name = request.into_inner().name;
+        let (person, face) = name
+            .rsplit_once("/faces/")
+            .ok_or_else(|| invalid_field("name", format!("{name:?} is not of the form people/ID/faces/ID")))?;
+        let person = page::id("name", "people", person)?;
+        let face = face.parse().map_err(|e| invalid_field("name", format!("{e}")))?;
+        self.gallery.remove_face(&person, &face).await.map_err(IntoStatus::into_status)?;
+        Ok(Response::new(()))
+    }
+}

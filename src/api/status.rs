@@ -1,0 +1,196 @@
+//! The one mapping of errors to gRPC statuses with `google.rpc` details.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::{
+    camera::{CameraStoreError, SpecError},
+    event::{EventLogError, subscription::TokenError},
+    face::FaceError,
+    frame::still::StillError,
+    identity::GalleryError,
+    pipeline::{fleet::FleetError, picture::PictureError},
+};
+
+const DOMAIN: &str = "visage";
+const RETRY: Duration = Duration::from_secs(1);
+
+fn status(code: Code, reason: &str, message: String, mut details: ErrorDetails) -> Status {
+    details.set_error_info(reason, DOMAIN, std::collections::HashMap::<String, String>::new());
+    Status::with_error_details(code, message, details)
+}
+
+fn plain(code: Code, reason: &str, message: String) -> Status {
+    status(code, reason, message, ErrorDetails::new())
+}
+
+/// INVALID_ARGUMENT with every faulty field.
+pub(super) fn invalid(violations: Vec<(String, String)>) -> Status {
+    let message = violations.iter().map(|(f, d)| format!("{f}: {d}")).collect::<Vec<_>>().join("; ");
+    let fields = violations.into_iter().map(|(field, description)| FieldViolation::new(field, description)).collect();
+    let mut details = ErrorDetails::new();
+    details.set_bad_request(fields as Vec<FieldViolation>);
+    status(Code::InvalidArgument, "INVALID_ARGUMENT", message, details)
+}
+
+/// INVALID_ARGUMENT with one faulty field.
+pub(super) fn invalid_field(field: &str, description: impl Into<String>) -> Status {
+    invalid(vec![(field.to_owned(), description.into())])
+}
+
+fn resource(code: Code, reason: &str, kind: &str, name: String, message: String) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_resource_info(kind, name, "", message.clone());
+    status(code, reason, message, details)
+}
+
+fn precondition(reason: &str, subject: String, message: String) -> Status {
+    let mut details = ErrorDetails::new();
+    details.add_precondition_failure_violation(reason, subject, message.clone());
+    status(Code::FailedPrecondition, reason, message, details)
+}
+
+fn exhausted(subject: &str, message: String) -> Status {
+    let mut details = ErrorDetails::new();
+    details.add_quota_failure_violation(subject, message.clone());
+    status(Code::ResourceExhausted, "LIMIT", message, details)
+}
+
+/// UNAVAILABLE with a delay after which a retry makes sense.
+pub(super) fn unavailable(message: String) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(RETRY));
+    status(Code::Unavailable, "UNAVAILABLE", message, details)
+}
+
+fn internal(message: String) -> Status {
+    tracing::error!(message, "a request failed");
+    plain(Code::Internal, "INTERNAL", message)
+}
+
+/// An error of a room as a status.
+pub(super) trait IntoStatus {
+    fn into_status(self) -> Status;
+}
+
+impl IntoStatus for CameraStoreError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::NotFound(id) => resource(Code::NotFound, "CAMERA_NOT_FOUND", "camera", format!("cameras/{id}"), message),
+            Self::AlreadyExists(id) => resource(Code::AlreadyExists, "CAMERA_EXISTS", "camera", format!("cameras/{id}"), message),
+            Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "camera", format!("cameras/{id}"), message),
+            Self::Storage(_) => internal(message),
+        }
+    }
+}
+
+impl IntoStatus for Vec<SpecError> {
+    fn into_status(self) -> Status {
+        invalid(self.into_iter().map(|e| (format!("camera.{}", e.field), e.message)).collect())
+    }
+}
+
+impl IntoStatus for FleetError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::Invalid(faults) => faults.into_status(),
+            Self::Store(error) => error.into_status(),
+            Self::TooMany(_) => exhausted("cameras.max", message),
+            Self::NoFrame { camera, .. } => precondition("NO_FRAME", format!("cameras/{camera}"), message),
+            Self::Picture(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for GalleryError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::PersonNotFound(id) => resource(Code::NotFound, "PERSON_NOT_FOUND", "person", format!("people/{id}"), message),
+            Self::FaceNotFound(id) => resource(Code::NotFound, "FACE_NOT_FOUND", "face", id.to_string(), message),
+            Self::AlreadyExists(id) => resource(Code::AlreadyExists, "PERSON_EXISTS", "person", format!("people/{id}"), message),
+            Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "person", format!("people/{id}"), message),
+            Self::Incomparable(_) => precondition("OTHER_MODEL", "gallery".into(), message),
+            Self::Storage(_) => internal(message),
+            Self::Unavailable(_) => unavailable(message),
+        }
+    }
+}
+
+impl IntoStatus for FaceError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::Model { .. } | Self::Runtime(_) => internal(message),
+            Self::Busy | Self::Stopped => unavailable(message),
+        }
+    }
+}
+
+impl IntoStatus for StillError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::TooManyBytes { .. } | Self::TooManyPixels { .. } | Self::NotAPicture(_) => invalid_field("image", message),
+        }
+    }
+}
+
+impl IntoStatus for PictureError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::Still(error) => error.into_status(),
+            Self::NoFace(_) => invalid_field("image", message),
+            Self::TooManyFaces { .. } => exhausted("limits.faces_per_picture", message),
+            Self::Face(error) => error.into_status(),
+            Self::Gallery(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for EventLogError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::NotFound(id) => resource(Code::NotFound, "EVENT_NOT_FOUND", "event", format!("events/{id}"), message),
+            Self::NoImage(id) => resource(Code::NotFound, "NO_IMAGE", "event", format!("events/{id}"), message),
+            Self::Storage(_) => internal(message),
+        }
+    }
+}
+
+impl IntoStatus for TokenError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::Malformed => invalid_field("resume_token", message),
+            Self::OtherLog | Self::Ahead { .. } => precondition("RESUME_TOKEN", "resume_token".into(), message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_reach_the_client() {
+        let faults = vec![
+            SpecError { field: "url", message: "is not a URL".into() },
+            SpecError { field: "labels", message: "too many".into() },
+        ];
+        let status = FleetError::Invalid(faults).into_status();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        let fields: Vec<&str> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["camera.url", "camera.labels"]);
+        let status = FaceError::Busy.into_status();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.get_error_details().retry_info().is_some());
+    }
+}

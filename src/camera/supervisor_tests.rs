@@ -1,0 +1,181 @@
+use std::{collections::BTreeMap, sync::Mutex};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::{
+    camera::{
+        source::StreamFacts,
+        spec::{SamplingPolicy, parse_url},
+    },
+    frame::{Frame, Picture},
+    time::{CaptureOrigin, CaptureTime},
+};
+
+/// What one attempt does: so many frames, then an end or silence.
+#[derive(Clone)]
+enum Plan {
+    Ends(u64, Cause),
+    Silent(u64),
+}
+
+struct Planned {
+    plan: Plan,
+    given: u64,
+}
+
+#[async_trait]
+impl Source for Planned {
+    async fn next(&mut self) -> Result<Frame, SourceEnd> {
+        let (frames, end) = match &self.plan {
+            Plan::Ends(frames, cause) => (*frames, Some(*cause)),
+            Plan::Silent(frames) => (*frames, None),
+        };
+        if self.given < frames {
+            self.given += 1;
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            return Ok(Frame {
+                camera: "c".parse().unwrap(),
+                sequence: self.given,
+                pts: None,
+                captured: CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival },
+                received: Instant::now(),
+                picture: Picture::from_rgb(image::RgbImage::new(4, 4)),
+            });
+        }
+        match end {
+            Some(cause) => Err(SourceEnd::new(cause, "")),
+            None => std::future::pending().await,
+        }
+    }
+    fn facts(&self) -> StreamFacts {
+        StreamFacts { codec: Some("H264"), ..Default::default() }
+    }
+    async fn close(self: Box<Self>) {}
+}
+
+#[derive(Default)]
+struct Script {
+    plans: Mutex<VecDeque<Plan>>,
+    opened: Mutex<Vec<tokio::time::Instant>>,
+}
+
+#[async_trait]
+impl SourceOpener for Script {
+    async fn open(&self, _request: &OpenRequest) -> Result<Box<dyn Source>, SourceEnd> {
+        self.opened.lock().unwrap().push(tokio::time::Instant::now());
+        let plan = self.plans.lock().unwrap().pop_front().unwrap_or(Plan::Ends(0, Cause::Refused));
+        Ok(Box::new(Planned { plan, given: 0 }))
+    }
+}
+
+fn spec(enabled: bool) -> CameraSpec {
+    let (url, credentials) = parse_url("rtsp://joe:hush-hush@10.0.0.1/x", false).unwrap();
+    CameraSpec {
+        id: "c".parse().unwrap(),
+        display_name: String::new(),
+        url,
+        credentials,
+        transport: Transport::Auto,
+        labels: BTreeMap::new(),
+        enabled,
+        sampling: SamplingPolicy::default(),
+        min_face_px: 0,
+        regions: Vec::new(),
+        watchlists: Vec::new(),
+        threshold_override: None,
+        revision: 1,
+        created: time::now(),
+    }
+}
+
+struct Run {
+    script: Arc<Script>,
+    status: watch::Receiver<CameraStatus>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn run(enabled: bool, plans: &[Plan]) -> Run {
+    let script = Arc::new(Script { plans: Mutex::new(plans.iter().cloned().collect()), ..Default::default() });
+    let (tx, status) = watch::channel(CameraStatus::new(CameraState::Connecting, time::now()));
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(supervise(
+        spec(enabled),
+        script.clone(),
+        tx,
+        Arc::default(),
+        Arc::default(),
+        SupervisorSettings::default(),
+        stop.clone(),
+    ));
+    Run { script, status, stop, task }
+}
+
+impl Run {
+    async fn until(&mut self, state: CameraState) -> CameraStatus {
+        self.status.wait_for(|s| s.state == state).await.unwrap().clone()
+    }
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_back_off_and_never_hammer() {
+    let mut run = run(true, &[]);
+    let status = run.until(CameraState::Retrying).await;
+    assert_eq!(status.reason.as_ref().unwrap().code, "refused");
+    assert!(status.next_retry.is_some());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let opened = run.script.opened.lock().unwrap().clone();
+    assert!((10..=40).contains(&opened.len()), "{} attempts in ten minutes", opened.len());
+    let last = opened.windows(2).last().map(|w| w[1] - w[0]).unwrap();
+    assert!(last >= Duration::from_secs(29), "{last:?}");
+    assert!(!format!("{:?}", run.status.borrow().clone()).contains("hush-hush"));
+    run.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_password_is_retried_rarely() {
+    let mut run = run(true, &[Plan::Ends(0, Cause::Unauthorized), Plan::Ends(0, Cause::Unauthorized)]);
+    let status = run.until(CameraState::Refused).await;
+    assert!(status.reason.unwrap().message.starts_with("401"));
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    assert_eq!(run.script.opened.lock().unwrap().len(), 1);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(run.script.opened.lock().unwrap().len(), 2);
+    run.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_is_told_then_torn_down_and_the_camera_comes_back() {
+    let mut run = run(true, &[Plan::Silent(3), Plan::Ends(50, Cause::Closed), Plan::Silent(1)]);
+    run.until(CameraState::Streaming).await;
+    let stalled = run.until(CameraState::Stalled).await;
+    assert_eq!(stalled.reason.unwrap().code, "stalled");
+    run.until(CameraState::Retrying).await;
+    let back = run.until(CameraState::Streaming).await;
+    assert!(back.reason.is_none() && back.reconnects == 1);
+    run.until(CameraState::Retrying).await;
+    run.until(CameraState::Streaming).await;
+    run.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_camera_that_never_answers_times_out() {
+    let mut run = run(true, &[Plan::Silent(0)]);
+    let status = run.until(CameraState::Retrying).await;
+    assert_eq!(status.reason.unwrap().code, "connect_timeout");
+    run.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disabled_camera_is_left_alone() {
+    let mut run = run(false, &[]);
+    run.until(CameraState::Disabled).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(run.script.opened.lock().unwrap().is_empty());
+    run.end().await;
+}
