@@ -1,0 +1,184 @@
+//! Raw pictures in, an encoded clip out: one short pipeline that lives as long as the encoding.
+
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use super::clip::{ClipBuilder, EncodedClip};
+use super::{Codec, SimulatorError};
+
+/// Size, rate, codec and memory limit of one encoding.
+#[derive(Debug, Clone)]
+pub struct EncodeSettings {
+    /// The camera, for error messages.
+    pub name: String,
+    /// Width and height, pixels.
+    pub size: (u32, u32),
+    /// Frames per second.
+    pub fps: u32,
+    /// The codec.
+    pub codec: Codec,
+    /// Most bytes the clip may hold.
+    pub memory_limit: usize,
+}
+
+/// Starts GStreamer; may be called any number of times.
+pub(super) fn init() -> Result<(), SimulatorError> {
+    gst::init().map_err(|error| SimulatorError::Start(error.to_string()))
+}
+
+/// Fails with the Debian package when `element` is absent.
+pub(super) fn need(element: &'static str, package: &'static str) -> Result<(), SimulatorError> {
+    match gst::ElementFactory::find(element) {
+        Some(_) => Ok(()),
+        None => Err(SimulatorError::MissingPlugin { element, package }),
+    }
+}
+
+/// The encoder with its parser, as a pipeline description that ends in byte-stream access units.
+pub(super) fn encoder(codec: Codec, fps: u32) -> Result<String, SimulatorError> {
+    let gop = fps.saturating_mul(2).max(1);
+    Ok(match codec {
+        Codec::H264 => {
+            need("x264enc", "gstreamer1.0-plugins-ugly")?;
+            need("h264parse", "gstreamer1.0-plugins-bad")?;
+            format!(
+                "videoconvert ! video/x-raw,format=I420 ! x264enc speed-preset=ultrafast tune=zerolatency pass=qual \
+                 quantizer=20 key-int-max={gop} ! {}",
+                codec.parser()
+            )
+        }
+        Codec::H265 => {
+            need("x265enc", "gstreamer1.0-plugins-bad")?;
+            need("h265parse", "gstreamer1.0-plugins-bad")?;
+            format!(
+                "videoconvert ! video/x-raw,format=I420 ! x265enc speed-preset=ultrafast tune=zerolatency bitrate=4000 \
+                 key-int-max={gop} option-string=log-level=none ! {}",
+                codec.parser()
+            )
+        }
+        Codec::Mjpeg => {
+            need("jpegenc", "gstreamer1.0-plugins-good")?;
+            format!("videoconvert ! video/x-raw,format=I420 ! jpegenc quality=88 ! {}", codec.parser())
+        }
+    })
+}
+
+/// Encodes `frames` pictures; `draw` fills one packed RGB picture (width x height x 3 bytes) at the given time.
+///
+/// # Errors
+/// A missing plugin, an encoder error, or more bytes than the limit.
+pub fn encode_frames(
+    settings: &EncodeSettings,
+    frames: u32,
+    mut draw: impl FnMut(Duration, &mut [u8]),
+) -> Result<EncodedClip, SimulatorError> {
+    let (width, height) = settings.size;
+    let description = format!(
+        "appsrc name=in format=time block=true max-buffers=2 max-bytes=0 \
+         caps=video/x-raw,format=RGB,width={width},height={height},framerate={}/1 ! {} ! \
+         appsink name=out sync=false max-buffers=0",
+        settings.fps,
+        encoder(settings.codec, settings.fps)?
+    );
+    let running = Running::launch(&description)?;
+    let input = running.element::<gst_app::AppSrc>("in")?;
+    let output = running.element::<gst_app::AppSink>("out")?;
+    running.play()?;
+    let mut clip = ClipBuilder::new(&settings.name, settings.memory_limit);
+    let (row, stride) = (width as usize * 3, (width as usize * 3).next_multiple_of(4));
+    let mut pixels = vec![0_u8; row * height as usize];
+    for index in 0..frames {
+        let at = frame_time(index, settings.fps);
+        draw(at, &mut pixels);
+        let mut padded = vec![0_u8; stride * height as usize];
+        for (to, from) in padded.chunks_exact_mut(stride).zip(pixels.chunks_exact(row)) {
+            to[..row].copy_from_slice(from);
+        }
+        let mut buffer = gst::Buffer::from_mut_slice(padded);
+        if let Some(buffer) = buffer.get_mut() {
+            buffer.set_pts(clock(at));
+            buffer.set_duration(clock(frame_time(1, settings.fps)));
+        }
+        if input.push_buffer(buffer).is_err() {
+            return Err(SimulatorError::Encode(running.error().unwrap_or_else(|| "the encoder stopped".into())));
+        }
+        while let Some(sample) = output.try_pull_sample(gst::ClockTime::ZERO) {
+            clip.push(&sample)?;
+        }
+    }
+    let _ = input.end_of_stream();
+    running.drain(&output, &mut clip).map_err(SimulatorError::Encode)?;
+    clip.finish(settings.codec, Some(frame_time(1, settings.fps)))
+        .ok_or_else(|| SimulatorError::Encode("the encoder gave no picture".into()))
+}
+
+/// Time of the picture with this index.
+pub(super) fn frame_time(index: u32, fps: u32) -> Duration {
+    Duration::from_nanos(u64::from(index) * 1_000_000_000 / u64::from(fps.max(1)))
+}
+
+/// A duration as GStreamer counts it.
+pub(super) fn clock(at: Duration) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX - 1))
+}
+
+/// A pipeline that is set to Null when it goes out of scope.
+pub(super) struct Running(pub(super) gst::Pipeline);
+
+impl Running {
+    pub(super) fn launch(description: &str) -> Result<Self, SimulatorError> {
+        let element = gst::parse::launch(description).map_err(|error| SimulatorError::Encode(error.to_string()))?;
+        element.downcast::<gst::Pipeline>().map(Self).map_err(|_| SimulatorError::Encode("not a pipeline".into()))
+    }
+
+    pub(super) fn element<T: IsA<gst::Element>>(&self, name: &str) -> Result<T, SimulatorError> {
+        let element = self.0.by_name(name).and_then(|element| element.downcast::<T>().ok());
+        element.ok_or_else(|| SimulatorError::Encode(format!("no element {name}")))
+    }
+
+    pub(super) fn play(&self) -> Result<(), SimulatorError> {
+        match self.0.set_state(gst::State::Playing) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(SimulatorError::Encode(self.error().unwrap_or_else(|| error.to_string()))),
+        }
+    }
+
+    /// The first error on the bus, in words.
+    pub(super) fn error(&self) -> Option<String> {
+        let message = self.0.bus()?.pop_filtered(&[gst::MessageType::Error])?;
+        match message.view() {
+            gst::MessageView::Error(error) => Some(error.error().to_string()),
+            _ => None,
+        }
+    }
+
+    /// Pulls everything until the end of the stream; the error is in words.
+    pub(super) fn drain(&self, output: &gst_app::AppSink, clip: &mut ClipBuilder) -> Result<(), String> {
+        let mut silent = 0;
+        loop {
+            if let Some(sample) = output.try_pull_sample(gst::ClockTime::from_mseconds(200)) {
+                silent = 0;
+                clip.push(&sample).map_err(|error| error.to_string())?;
+            } else if let Some(error) = self.error() {
+                return Err(error);
+            } else if output.is_eos() {
+                return Ok(());
+            } else {
+                silent += 1;
+                // A minute of nothing: a file without a video stream never ends by itself.
+                if silent > 300 {
+                    return Err("no picture within a minute".into());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}

@@ -1,0 +1,101 @@
+//! A folder of pictures as a scene: each picture walks in, stays with a slow pan and zoom, and walks out again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+
+use super::scene::{Actor, CardShape, Scene, Waypoint};
+use super::{Background, SimulatorError};
+
+/// Time from one picture's entrance to the next one's, unless told otherwise.
+pub const DEFAULT_PERIOD: Duration = Duration::from_secs(7);
+const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// Longest side of a picture that is decoded, pixels.
+const MAX_SIDE: u32 = 12_000;
+
+/// The scene of a folder; actors are labelled with the file's name without its ending.
+///
+/// # Errors
+/// No folder, no picture in it, or a picture that cannot be read.
+pub fn scene(path: &Path, size: (u32, u32), fps: u32, period: Duration) -> Result<Scene, SimulatorError> {
+    let pictures = pictures_in(path)?;
+    let mut scene = Scene::new(size, fps, period * u32::try_from(pictures.len()).unwrap_or(u32::MAX))
+        .background(Background::Gradient { top: [196, 201, 205], bottom: [142, 147, 150] });
+    for (index, file) in pictures.iter().enumerate() {
+        let label = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let picture = Arc::new(open_picture(file)?);
+        let enters_at = period * u32::try_from(index).unwrap_or(u32::MAX);
+        scene = scene.actor(walk_through(label, picture, size, enters_at, period, index % 2 == 0));
+    }
+    Ok(scene)
+}
+
+/// An actor who walks in from one side, stays a while in the middle, and leaves on the other side before `period` ends.
+///
+/// The whole picture is shown, as large as fits; 15 % of the period is empty background at the end.
+pub fn walk_through(
+    label: String,
+    picture: Arc<RgbImage>,
+    size: (u32, u32),
+    enters_at: Duration,
+    period: Duration,
+    from_left: bool,
+) -> Actor {
+    let aspect = picture.width() as f32 / picture.height().max(1) as f32;
+    let frame_aspect = size.0 as f32 / size.1.max(1) as f32;
+    // As tall as the frame allows, and never wider than nine tenths of it.
+    let height = 0.94_f32.min(0.9 * frame_aspect / aspect);
+    let outside = 0.5 + aspect * height * 1.1 / frame_aspect / 2.0 + 0.02;
+    let side = if from_left { -1.0 } else { 1.0 };
+    let at = |part: f32, x: f32, zoom: f32| Waypoint {
+        at: enters_at + period.mul_f32(part),
+        x: 0.5 + x,
+        y: 0.5,
+        height: height * zoom,
+    };
+    let path = vec![
+        at(0.0, side * outside, 1.0),
+        at(0.2, side * 0.03, 1.0),
+        at(0.65, -side * 0.03, 1.08),
+        at(0.85, -side * outside, 1.08),
+    ];
+    Actor { label, picture, shape: CardShape::Whole, region: None, path }
+}
+
+/// The pictures of a folder, by name.
+fn pictures_in(path: &Path) -> Result<Vec<PathBuf>, SimulatorError> {
+    let entries = std::fs::read_dir(path).map_err(|_| SimulatorError::NotFound { path: path.to_owned() })?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|file| {
+            let ending = file.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+            file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+        })
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(SimulatorError::EmptyFolder { path: path.to_owned() });
+    }
+    Ok(files)
+}
+
+/// Reads a picture upright (EXIF orientation applied).
+///
+/// # Errors
+/// Absent, damaged, or with a side above 12 000 pixels.
+pub fn open_picture(path: &Path) -> Result<RgbImage, SimulatorError> {
+    let fail = |reason: String| SimulatorError::Picture { path: path.to_owned(), reason };
+    let mut reader =
+        ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|error| fail(error.to_string()))?;
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(|error| fail(error.to_string()))?;
+    let orientation = decoder.orientation().map_err(|error| fail(error.to_string()))?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| fail(error.to_string()))?;
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}

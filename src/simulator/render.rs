@@ -1,0 +1,127 @@
+//! Draws the pictures of a scene: soft-edged cards over a background, sub-pixel positions, aspect ratio kept.
+
+use std::time::Duration;
+
+use image::{RgbImage, imageops};
+
+use super::scene::{Actor, Background, CardShape, Scene};
+
+/// A card scaled to the largest size it is shown at, with its opacity.
+struct Card {
+    pixels: RgbImage,
+    alpha: Vec<u8>,
+}
+
+/// Draws one scene; keeps the background and the scaled cards.
+pub(super) struct Painter<'a> {
+    scene: &'a Scene,
+    background: Vec<u8>,
+    cards: Vec<Card>,
+}
+
+impl<'a> Painter<'a> {
+    pub(super) fn new(scene: &'a Scene) -> Self {
+        let cards = scene.actors.iter().map(|actor| prepare(actor, scene.size.1)).collect();
+        Self { scene, background: background(scene), cards }
+    }
+
+    /// Fills a packed RGB picture with the scene at `at`.
+    pub(super) fn draw(&self, at: Duration, pixels: &mut [u8]) {
+        pixels.copy_from_slice(&self.background);
+        for (actor, card) in self.scene.actors.iter().zip(&self.cards) {
+            if let Some(rectangle) = actor.rectangle(at, self.scene.size) {
+                blend(pixels, self.scene.size, card, rectangle);
+            }
+        }
+    }
+}
+
+fn background(scene: &Scene) -> Vec<u8> {
+    let (width, height) = (scene.size.0 as usize, scene.size.1 as usize);
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for row in 0..height {
+        let colour = match scene.background {
+            Background::Plain(colour) => colour,
+            Background::Gradient { top, bottom } => std::array::from_fn(|channel| {
+                let part = row as f32 / height.max(2) as f32;
+                (f32::from(top[channel]) * (1.0 - part) + f32::from(bottom[channel]) * part).round() as u8
+            }),
+        };
+        pixels.extend(std::iter::repeat_n(colour, width).flatten());
+    }
+    pixels
+}
+
+fn prepare(actor: &Actor, frame_height: u32) -> Card {
+    let [x, y, width, height] = actor.card();
+    let tallest = actor.path.iter().map(|point| point.height).fold(0.0, f32::max) * frame_height as f32;
+    let scale = (tallest / height as f32).clamp(0.01, 4.0);
+    let to = |side: u32| ((side as f32 * scale).round() as u32).max(2);
+    let cut = imageops::crop_imm(actor.picture.as_ref(), x, y, width, height).to_image();
+    let pixels = imageops::resize(&cut, to(width), to(height), imageops::FilterType::CatmullRom);
+    let (width, height) = pixels.dimensions();
+    let mut alpha = Vec::with_capacity((width * height) as usize);
+    let soft = (width.min(height) as f32 * 0.03).max(1.0);
+    for row in 0..height {
+        for column in 0..width {
+            let (dx, dy) = (column as f32 + 0.5, row as f32 + 0.5);
+            let opacity = match actor.shape {
+                CardShape::Whole => {
+                    let edge = dx.min(width as f32 - dx).min(dy).min(height as f32 - dy);
+                    edge / soft
+                }
+                CardShape::Ellipse => {
+                    let (half_width, half_height) = (width as f32 / 2.0, height as f32 / 2.0);
+                    let radius = ((dx / half_width - 1.0).powi(2) + (dy / half_height - 1.0).powi(2)).sqrt();
+                    (1.0 - radius) / 0.12
+                }
+            };
+            alpha.push((opacity.clamp(0.0, 1.0) * 255.0) as u8);
+        }
+    }
+    Card { pixels, alpha }
+}
+
+/// Draws the card into the rectangle (left, top, width, height), bilinear in 8-bit fixed point.
+fn blend(frame: &mut [u8], size: (u32, u32), card: &Card, rectangle: [f32; 4]) {
+    let [left, top, width, height] = rectangle;
+    let (card_width, card_height) = (card.pixels.width() as usize, card.pixels.height() as usize);
+    let first_row = top.floor().max(0.0) as usize;
+    let last_row = (top + height).ceil().clamp(0.0, size.1 as f32) as usize;
+    let first_column = left.floor().max(0.0) as usize;
+    let last_column = (left + width).ceil().clamp(0.0, size.0 as f32) as usize;
+    if first_row >= last_row || first_column >= last_column || width < 1.0 || height < 1.0 {
+        return;
+    }
+    let (step_x, step_y) = (card_width as f32 / width, card_height as f32 / height);
+    // Index and weight (0 to 256) of the two neighbours, the same for every row.
+    let split = |position: f32, length: usize| {
+        let position = position.clamp(0.0, (length - 1) as f32 - 0.001);
+        (position as usize, ((position.fract()) * 256.0) as u32)
+    };
+    let columns: Vec<(usize, u32)> = (first_column..last_column)
+        .map(|column| split((column as f32 + 0.5 - left) * step_x - 0.5, card_width))
+        .collect();
+    let source = card.pixels.as_raw();
+    for row in first_row..last_row {
+        let (y, wy) = split((row as f32 + 0.5 - top) * step_y - 0.5, card_height);
+        let upper = &source[y * card_width * 3..(y + 1) * card_width * 3];
+        let lower = &source[(y + 1) * card_width * 3..(y + 2) * card_width * 3];
+        let opacity = &card.alpha[y * card_width..(y + 1) * card_width];
+        let start = (row * size.0 as usize + first_column) * 3;
+        let target = &mut frame[start..start + columns.len() * 3];
+        for (pixel, &(x, wx)) in target.chunks_exact_mut(3).zip(&columns) {
+            let a = u32::from(opacity[x]);
+            if a == 0 {
+                continue;
+            }
+            for (channel, value) in pixel.iter_mut().enumerate() {
+                let at = x * 3 + channel;
+                let high = u32::from(upper[at]) * (256 - wx) + u32::from(upper[at + 3]) * wx;
+                let low = u32::from(lower[at]) * (256 - wx) + u32::from(lower[at + 3]) * wx;
+                let mixed = (high * (256 - wy) + low * wy) >> 16;
+                *value = ((mixed * a + u32::from(*value) * (255 - a)) / 255) as u8;
+            }
+        }
+    }
+}
