@@ -15,7 +15,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{codec::CompressionEncoding, service::LayerExt, transport::Server};
+use tonic::{codec::CompressionEncoding, transport::Server};
 
 use crate::{
     event::EventLog,

@@ -29,9 +29,10 @@ fn plain(code: Code, reason: &str, message: String) -> Status {
 /// INVALID_ARGUMENT with every faulty field.
 pub(super) fn invalid(violations: Vec<(String, String)>) -> Status {
     let message = violations.iter().map(|(f, d)| format!("{f}: {d}")).collect::<Vec<_>>().join("; ");
-    let fields = violations.into_iter().map(|(field, description)| FieldViolation::new(field, description)).collect();
+    let fields: Vec<FieldViolation> =
+        violations.into_iter().map(|(field, description)| FieldViolation::new(field, description)).collect();
     let mut details = ErrorDetails::new();
-    details.set_bad_request(fields as Vec<FieldViolation>);
+    details.set_bad_request(fields);
     status(Code::InvalidArgument, "INVALID_ARGUMENT", message, details)
 }
 

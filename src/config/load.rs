@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use figment::{
-    Figment, Profile,
+    Figment, Profile, Provider,
     providers::{Env, Format, Serialized, Toml},
     value::{Dict, Value},
 };

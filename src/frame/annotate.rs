@@ -65,7 +65,7 @@ fn text(image: &mut RgbImage, mark: &Mark, edge: u32) {
     fill(image, [x, y, x + width + 8, y + tall + 4], if mark.known { KNOWN } else { OTHER });
     let mut left = x + 4;
     for glyph in glyphs {
-        for (row, line) in glyph.raster().iter().enumerate() {
+        for (row, line) in glyph.rows().enumerate() {
             for (column, strength) in line.iter().enumerate() {
                 let (px, py) = (left + column as i64, y + 2 + row as i64);
                 if *strength > 0 && (0..picture_w).contains(&px) && (0..picture_h).contains(&py) {

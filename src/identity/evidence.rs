@@ -108,6 +108,11 @@ impl Evidence {
         mean(&self.looks)
     }
 
+    /// The looks in the template.
+    pub fn all(&self) -> &[Look] {
+        &self.looks
+    }
+
     /// Number of looks in the template.
     pub fn looks(&self) -> u32 {
         self.looks.len() as u32

@@ -35,7 +35,7 @@ fn write(pixels: &mut [u8], size: (u32, u32), text: &str) {
     let scale = (height / 48).max(1);
     let mut left = width / 16;
     for letter in text.chars() {
-        let Some(glyph) = get_raster(letter, FontWeight::Regular, RasterHeight::Size16) else { continue };
+        let Some(glyph) = get_raster(letter, FontWeight::Bold, RasterHeight::Size16) else { continue };
         for (row, line) in glyph.rows().enumerate() {
             for (column, &ink) in line.iter().enumerate().filter(|(_, ink)| **ink > 96) {
                 for (y, x) in (0..scale * scale).map(|index| (index / scale, index % scale)) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gstreamer::{ClockTime, ReferenceTimestampMeta, prelude::*};
+use gstreamer::{ClockTime, ReferenceTimestampMeta};
 use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrame, VideoFrameExt, video_frame::Readable};
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Messages of GStreamer → our causes.
 
-use gstreamer::{CoreError, MessageView, ResourceError, StreamError, glib, prelude::*};
+use gstreamer::{CoreError, MessageView, ResourceError, StreamError, glib};
 
 use crate::camera::source::{Cause, SourceEnd};
 

@@ -85,7 +85,7 @@ impl Summary {
     /// The summary table. `cameras` is what `visage camera list --json` said, one camera a line.
     pub(super) fn table(&self, cameras: &str) -> anyhow::Result<String> {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_FULL_CONDENSED);
+        table.load_style(presets::UTF8_FULL_CONDENSED);
         table.set_header(["camera", "codec", "frames in", "looked at", "appearances", "recognised", "unknown", "wrong"]);
         for line in cameras.lines().filter(|l| !l.trim().is_empty()) {
             let value: Value = serde_json::from_str(line)?;

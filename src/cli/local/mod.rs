@@ -1,0 +1,10 @@
+//! Commands that work in this process: server, demo, simulator, models, doctor, recognition without a server.
+
+#[cfg(feature = "simulator")]
+pub mod demo;
+pub mod doctor;
+pub mod models;
+pub mod offline;
+pub mod serve;
+#[cfg(feature = "simulator")]
+pub mod simulate;

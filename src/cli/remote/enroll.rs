@@ -1,0 +1,296 @@
+//! `visage enroll`: pictures in, one verdict a picture out.
+//!
+//! One bidirectional stream for the whole call: two pictures at most are read ahead, answers are matched to pictures
+//! by their source text.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+
+use super::{
+    client::{Connection, connect},
+    enroll_sources::{Source, from_dir},
+};
+use crate::{
+    cli::{
+        Globals,
+        error::{Failure, OK, Outcome, PARTLY},
+        output::{Ink, Io, cell, plain},
+        parse, picture_file,
+    },
+    proto::v1::{
+        CreatePersonRequest, EnrollFacesRequest, EnrollFacesResponse, GetPersonRequest, Person, RefusalReason,
+    },
+};
+
+/// Pictures in flight between reader and server.
+const READ_AHEAD: usize = 2;
+
+/// Arguments of `enroll`.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "visage enroll [OPTIONS] PERSON IMAGE...\n       visage enroll [OPTIONS] --from-dir DIR")]
+pub struct Args {
+    /// Id of the person; must exist.
+    #[arg(required_unless_present = "from_dir", conflicts_with = "from_dir", requires = "images")]
+    pub person: Option<String>,
+    /// Pictures of the person: JPEG, PNG or WebP.
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// Enrol DIR/<person>/*.{jpg,jpeg,png,webp}; people are created as needed.
+    #[arg(long, value_name = "DIR")]
+    pub from_dir: Option<PathBuf>,
+    /// Enrol even a face that looks like another person or is already enrolled.
+    #[arg(long)]
+    pub force: bool,
+    /// Take the largest face of a picture with several, if it is clearly the largest.
+    #[arg(long)]
+    pub largest: bool,
+}
+
+/// What became of one picture.
+#[derive(Debug)]
+struct Verdict {
+    person: String,
+    image: PathBuf,
+    face: Option<(String, f32)>,
+    refusal: String,
+    message: String,
+    similar: String,
+}
+
+impl Verdict {
+    fn object(&self) -> serde_json::Value {
+        json!({
+            "image": self.image.display().to_string(), "person": self.person, "enrolled": self.face.is_some(),
+            "face": self.face.as_ref().map(|(name, _)| name), "quality": self.face.as_ref().map(|(_, quality)| quality),
+            "refusal": (!self.refusal.is_empty()).then_some(&self.refusal), "message": self.message,
+            "similar_person": (!self.similar.is_empty()).then_some(&self.similar),
+        })
+    }
+}
+
+/// Runs `enroll`. Exit code 0 when all pictures are enrolled, 3 when some were refused.
+pub async fn run(args: Args, globals: &Globals, io: &mut Io<'_>) -> Outcome {
+    let (sources, empty) = match (&args.from_dir, &args.person) {
+        (Some(dir), _) => {
+            let dir = dir.clone();
+            let task = tokio::task::spawn_blocking(move || from_dir(&dir));
+            task.await.map_err(|e| Failure::new("reading the folder was interrupted").because(&e))??
+        }
+        (None, Some(person)) => {
+            // All or nothing for files named one by one: a typing mistake must not enrol half of them.
+            for image in &args.images {
+                picture_file::check(image)?;
+            }
+            let person = parse::id(person).to_owned();
+            (vec![Source { display_name: person.clone(), person, pictures: args.images.clone() }], Vec::new())
+        }
+        (None, None) => return Err(Failure::usage("name a person and pictures, or --from-dir")),
+    };
+    for folder in &empty {
+        io.remark(format!("warning: no pictures in {}", folder.display()))?;
+    }
+    let server = connect(globals).await?;
+    let mut created = 0;
+    for source in &sources {
+        created += usize::from(ensure_person(&server, source, args.from_dir.is_some()).await?);
+    }
+    let verdicts = send(&server, &args, &sources, io).await?;
+    summarise(&sources, created, &verdicts, io)
+}
+
+/// Makes sure that the person exists; true when it was created.
+async fn ensure_person(server: &Connection, source: &Source, create: bool) -> Result<bool, Failure> {
+    if !create {
+        let request = GetPersonRequest { name: parse::resource("people", &source.person) };
+        let found = server.person().get_person(request).await;
+        return found.map(|_| false).map_err(|status| {
+            let missing = status.code() == Code::NotFound;
+            let failure = Failure::from(status);
+            let hint = format!("add them with `visage person add {}`", source.person);
+            if missing && failure.hint.is_none() { failure.hint(hint) } else { failure }
+        });
+    }
+    let person = Some(Person { display_name: source.display_name.clone(), ..Person::default() });
+    let request = CreatePersonRequest { person_id: source.person.clone(), person, validate_only: false };
+    match server.person().create_person(request).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.code() == Code::AlreadyExists => Ok(false),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// A picture that was sent (or could not be) and waits for its verdict.
+struct Sent {
+    person: String,
+    image: PathBuf,
+}
+
+async fn send(server: &Connection, args: &Args, sources: &[Source], io: &mut Io<'_>) -> Result<Vec<Verdict>, Failure> {
+    let total: usize = sources.iter().map(|source| source.pictures.len()).sum();
+    let bar = progress(io, total);
+    let (requests, outbox) = mpsc::channel(READ_AHEAD);
+    let (waiting, mut inbox) = mpsc::channel::<Result<Sent, Verdict>>(total.max(1));
+    let (force, allow_several_faces) = (args.force, args.largest);
+    let feed = async move {
+        for source in sources {
+            for image in &source.pictures {
+                let sent = Sent { person: source.person.clone(), image: image.clone() };
+                match picture_file::read(image.clone()).await {
+                    Ok(bytes) => {
+                        let request = EnrollFacesRequest {
+                            person: parse::resource("people", &source.person),
+                            image: bytes,
+                            source: image.display().to_string(),
+                            allow_several_faces,
+                            force,
+                        };
+                        // A closed channel means that the call ended: its own error says why.
+                        if waiting.send(Ok(sent)).await.is_err() || requests.send(request).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(failure) => {
+                        if waiting.send(Err(unreadable(sent, &failure))).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    };
+    let verdicts = async {
+        let mut client = server.person();
+        let mut answers = client.enroll_faces(ReceiverStream::new(outbox)).await?.into_inner();
+        let (mut pending, mut verdicts) = (VecDeque::<Sent>::new(), Vec::with_capacity(total));
+        while let Some(answer) = answers.message().await? {
+            drain(&mut inbox, &mut pending, &mut verdicts, io, &bar)?;
+            let place = pending.iter().position(|sent| sent.image.display().to_string() == answer.source).unwrap_or(0);
+            if let Some(sent) = pending.remove(place) {
+                settle(judged(sent, answer), &mut verdicts, io, &bar)?;
+            }
+        }
+        drain(&mut inbox, &mut pending, &mut verdicts, io, &bar)?;
+        match pending.front() {
+            Some(sent) => Err(Failure::new(format!("the server gave no answer for {}", sent.image.display()))),
+            None => Ok(verdicts),
+        }
+    };
+    let (verdicts, ()) = tokio::join!(verdicts, feed);
+    bar.finish_and_clear();
+    verdicts
+}
+
+/// Takes over what the feeder has announced so far.
+fn drain(
+    inbox: &mut mpsc::Receiver<Result<Sent, Verdict>>,
+    pending: &mut VecDeque<Sent>,
+    verdicts: &mut Vec<Verdict>,
+    io: &mut Io<'_>,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
+    while let Ok(item) = inbox.try_recv() {
+        match item {
+            Ok(sent) => pending.push_back(sent),
+            Err(verdict) => settle(verdict, verdicts, io, bar)?,
+        }
+    }
+    Ok(())
+}
+
+fn settle(verdict: Verdict, verdicts: &mut Vec<Verdict>, io: &mut Io<'_>, bar: &ProgressBar) -> Result<(), Failure> {
+    if io.json {
+        io.object(&verdict.object())?;
+    }
+    bar.inc(1);
+    verdicts.push(verdict);
+    Ok(())
+}
+
+fn judged(sent: Sent, answer: EnrollFacesResponse) -> Verdict {
+    let reason = RefusalReason::try_from(answer.refusal).unwrap_or_default();
+    let face = answer.face.map(|face| (face.name, face.quality));
+    let refusal = match (&face, reason) {
+        (Some(_), _) => String::new(),
+        (None, RefusalReason::Unspecified) => "REFUSED".to_owned(),
+        (None, reason) => reason.as_str_name().trim_start_matches("REFUSAL_REASON_").to_owned(),
+    };
+    let similar = parse::id(&answer.similar_person).to_owned();
+    Verdict { person: sent.person, image: sent.image, face, refusal, message: answer.message, similar }
+}
+
+fn unreadable(sent: Sent, failure: &Failure) -> Verdict {
+    let (message, refusal) = (failure.message.clone(), "UNREADABLE".to_owned());
+    Verdict { person: sent.person, image: sent.image, face: None, refusal, message, similar: String::new() }
+}
+
+fn progress(io: &Io<'_>, total: usize) -> ProgressBar {
+    if !io.progress {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total as u64);
+    if let Ok(style) = ProgressStyle::with_template("enrolling {bar:30} {pos}/{len} pictures, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn summarise(sources: &[Source], created: usize, verdicts: &[Verdict], io: &mut Io<'_>) -> Outcome {
+    let refused: Vec<_> = verdicts.iter().filter(|verdict| verdict.face.is_none()).collect();
+    let enrolled = verdicts.len() - refused.len();
+    let exit = if refused.is_empty() { OK } else { PARTLY };
+    if io.json {
+        let summary =
+            json!({"people": sources.len(), "created": created, "enrolled": enrolled, "refused": refused.len()});
+        io.object(&json!({ "summary": summary }))?;
+        return Ok(exit);
+    }
+    let mut table = io.table(&["person", "name", "enrolled", "refused"]);
+    for source in sources {
+        let own = || verdicts.iter().filter(|verdict| verdict.person == source.person);
+        let (all, good) = (own().count(), own().filter(|verdict| verdict.face.is_some()).count());
+        let ink = if good == 0 { Some(Ink::Red) } else { None };
+        table.add_row(vec![
+            cell(source.person.clone(), ink),
+            cell(plain(&source.display_name), None),
+            cell(good.to_string(), None),
+            cell((all - good).to_string(), (all > good).then_some(Ink::Yellow)),
+        ]);
+    }
+    io.show(&table)?;
+    if !refused.is_empty() {
+        let mut table = io.table(&["refused", "why", "details"]);
+        for verdict in &refused {
+            let why = verdict.refusal.to_lowercase().replace('_', " ");
+            table.add_row(vec![
+                cell(short(&verdict.image), None),
+                cell(why, Some(Ink::Yellow)),
+                cell(plain(&verdict.message), None),
+            ]);
+        }
+        io.line("")?;
+        io.show(&table)?;
+    }
+    io.line("")?;
+    let people = if sources.len() == 1 { "person" } else { "people" };
+    io.line(format!(
+        "{} {people} ({created} new): {enrolled} faces enrolled, {} pictures refused",
+        sources.len(),
+        refused.len()
+    ))?;
+    Ok(exit)
+}
+
+/// The last folder and the file name: enough to find the picture, short enough for a table.
+fn short(path: &Path) -> String {
+    let mut parts: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+    parts.reverse();
+    plain(&parts.join("/"))
+}

@@ -1,0 +1,130 @@
+//! `visage events`: the past, and what people say of it.
+
+use std::path::PathBuf;
+
+use super::{
+    client::{Connection, connect},
+    watch::{Wanted, print_event},
+};
+use crate::{
+    cli::{
+        Globals,
+        error::{OK, Outcome},
+        output::Io,
+        parse::{self, Moment},
+        picture_file,
+    },
+    proto::v1::{Feedback, GetEventImageRequest, GetEventRequest, GiveFeedbackRequest, ListEventsRequest},
+};
+
+/// Events fetched at once.
+const PAGE: u32 = 1000;
+
+/// A judgement, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Judgement {
+    /// The event is right.
+    Right,
+    /// The event is wrong.
+    Wrong,
+}
+
+/// Subcommands of `events`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List past events, newest first.
+    List {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Not before: a time (2026-05-01T08:00:00Z) or a duration ago (10m).
+        #[arg(long, value_parser = parse::moment, value_name = "T")]
+        since: Option<Moment>,
+        /// Before this time.
+        #[arg(long, value_parser = parse::moment, value_name = "T")]
+        until: Option<Moment>,
+        /// At most this many events; 0 means all.
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: u32,
+    },
+    /// Show one event.
+    Get {
+        /// Id of the event.
+        id: String,
+    },
+    /// Save the picture of an event as JPEG.
+    Image {
+        /// Id of the event.
+        id: String,
+        /// File to write; - is stdout.
+        #[arg(short = 'o', long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Say whether an event was right; a wrong match is corrected.
+    Feedback {
+        /// Id of the event.
+        id: String,
+        /// The judgement.
+        #[arg(value_enum)]
+        judgement: Judgement,
+    },
+}
+
+/// Runs a subcommand of `events`.
+pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcome {
+    let server = connect(globals).await?;
+    match command {
+        Command::List { wanted, since, until, limit } => {
+            let now = crate::time::now();
+            let request = ListEventsRequest {
+                filter: Some(wanted.filter()),
+                start_time: since.map(|at| at.resolve(now)),
+                end_time: until.map(|at| at.resolve(now)),
+                ..ListEventsRequest::default()
+            };
+            list(&server, request, limit, io).await
+        }
+        Command::Get { id } => {
+            let request = GetEventRequest { name: parse::resource("events", &id) };
+            let event = server.event().get_event(request).await?.into_inner();
+            print_event(&event, None, io)?;
+            Ok(OK)
+        }
+        Command::Image { id, out } => {
+            let request = GetEventImageRequest { name: parse::resource("events", &id) };
+            let jpeg = server.event().get_event_image(request).await?.into_inner().jpeg;
+            picture_file::write(&out, &jpeg, io.out)?;
+            io.remark(format!("{} ({} bytes)", out.display(), jpeg.len()))?;
+            Ok(OK)
+        }
+        Command::Feedback { id, judgement } => {
+            let feedback = match judgement {
+                Judgement::Right => Feedback::Right,
+                Judgement::Wrong => Feedback::Wrong,
+            };
+            let request = GiveFeedbackRequest { name: parse::resource("events", &id), feedback: feedback.into() };
+            let event = server.event().give_feedback(request).await?.into_inner();
+            print_event(&event, None, io)?;
+            Ok(OK)
+        }
+    }
+}
+
+async fn list(server: &Connection, mut request: ListEventsRequest, limit: u32, io: &mut Io<'_>) -> Outcome {
+    let mut left = if limit == 0 { u32::MAX } else { limit };
+    loop {
+        request.page_size = i32::try_from(left.min(PAGE)).unwrap_or_default();
+        let page = server.event().list_events(request.clone()).await?.into_inner();
+        for event in page.events.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+            print_event(event, None, io)?;
+            if !io.json {
+                let image = if event.has_image { " (picture)" } else { "" };
+                io.line(format!("    {}{image}", parse::id(&event.name)))?;
+            }
+            left = left.saturating_sub(1);
+        }
+        request.page_token = page.next_page_token;
+        if left == 0 || request.page_token.is_empty() {
+            return Ok(OK);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `visage identify`: who is in these pictures?
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tonic::service::interceptor::InterceptedService;
+
+use super::client::Bearer;
+use crate::{
+    cli::{
+        error::{FAILED, Failure, OK, Outcome, UNREACHABLE},
+        output::{Ink, Io, cell, plain},
+        parse, picture_file,
+    },
+    proto::v1::{
+        IdentifiedFace, IdentifyFacesRequest, IdentifyFacesResponse,
+        recognition_service_client::RecognitionServiceClient,
+    },
+};
+
+/// Who answers: the server, or the models in this process.
+#[async_trait]
+pub trait Identify: Send {
+    /// Finds faces in one picture and says who they are.
+    async fn identify(&mut self, request: IdentifyFacesRequest) -> Result<IdentifyFacesResponse, Failure>;
+}
+
+#[async_trait]
+impl Identify for RecognitionServiceClient<InterceptedService<tonic::transport::Channel, Bearer>> {
+    async fn identify(&mut self, request: IdentifyFacesRequest) -> Result<IdentifyFacesResponse, Failure> {
+        Ok(self.identify_faces(request).await?.into_inner())
+    }
+}
+
+/// Arguments of `identify`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Pictures: JPEG, PNG or WebP.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// Save the picture with boxes and names as JPEG: a file, or a folder for several pictures.
+    #[arg(short = 'o', long = "out", value_name = "ANNOTATED")]
+    pub out: Option<PathBuf>,
+    /// Consider only people on this watchlist; may be repeated.
+    #[arg(long = "watchlist", value_name = "LIST")]
+    pub watchlists: Vec<String>,
+    /// Similarity that a person must reach, instead of the model's threshold.
+    #[arg(long, value_name = "SIMILARITY", allow_negative_numbers = true)]
+    pub threshold: Option<f32>,
+    /// Run the models here, without a server.
+    #[arg(long)]
+    pub offline: bool,
+    /// The gallery for --offline.
+    #[arg(long, default_value = "./visage-data", value_name = "DIR", env = "VISAGE_DATA_DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// One picture of `identify --json`. The names of its keys are part of the contract.
+#[derive(Debug, Serialize)]
+struct PictureObject {
+    image: String,
+    width: u32,
+    height: u32,
+    faces: Vec<FaceObject>,
+}
+
+#[derive(Debug, Serialize)]
+struct FaceObject {
+    /// x1, y1, x2, y2 in pixels.
+    bbox: [f32; 4],
+    score: f32,
+    /// Left eye, right eye, nose, left mouth corner, right mouth corner.
+    landmarks: Vec<[f32; 2]>,
+    quality: f32,
+    person: Option<PersonObject>,
+    similarity: f32,
+    margin: f32,
+    threshold: f32,
+}
+
+#[derive(Debug, Serialize)]
+struct PersonObject {
+    id: String,
+    display_name: String,
+}
+
+/// Runs `identify`; a picture that fails is reported and the others go on, with exit code 1 at the end.
+pub async fn run(args: Args, who: &mut dyn Identify, io: &mut Io<'_>) -> Outcome {
+    let targets = targets(&args)?;
+    let mut exit = OK;
+    for (image, target) in args.images.iter().zip(targets) {
+        match one(&args, image, target.as_deref(), who, io).await {
+            Ok(()) => {}
+            // Nothing better comes after these.
+            Err(failure) if failure.quiet || failure.exit == UNREACHABLE || args.images.len() == 1 => return Err(failure),
+            Err(mut failure) => {
+                let path = image.display().to_string();
+                if !failure.message.contains(&path) {
+                    failure.message = format!("{path}: {}", failure.message);
+                }
+                failure.render(io.err, io.json, false)?;
+                exit = FAILED;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+async fn one(
+    args: &Args,
+    image: &Path,
+    target: Option<&Path>,
+    who: &mut dyn Identify,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let request = IdentifyFacesRequest {
+        image: picture_file::read(image.to_owned()).await?,
+        watchlists: args.watchlists.clone(),
+        threshold: args.threshold,
+        annotate: target.is_some(),
+    };
+    let answer = who.identify(request).await?;
+    if let Some(target) = target {
+        picture_file::write(target, &answer.annotated_jpeg, io.out)?;
+    }
+    if io.json {
+        io.object(&object(image, &answer))?;
+        return Ok(());
+    }
+    print(image, &answer, io)?;
+    if let Some(target) = target {
+        io.remark(format!("wrote {}", target.display()))?;
+    }
+    Ok(())
+}
+
+/// Where the annotated pictures go: one a picture, never two to the same file.
+fn targets(args: &Args) -> Result<Vec<Option<PathBuf>>, Failure> {
+    let Some(out) = &args.out else { return Ok(vec![None; args.images.len()]) };
+    if args.images.len() == 1 && !out.is_dir() {
+        return Ok(vec![Some(out.clone())]);
+    }
+    std::fs::create_dir_all(out).map_err(|e| {
+        Failure::new(format!("cannot make the folder {}", out.display()))
+            .because(&e)
+            .hint("with several pictures -o names a folder")
+    })?;
+    let mut taken: Vec<PathBuf> = Vec::new();
+    for image in &args.images {
+        let stem = image.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let names = std::iter::once(format!("{stem}.jpg")).chain((2..).map(|n| format!("{stem}-{n}.jpg")));
+        // A picture is never overwritten by its own annotated copy.
+        let free = names.map(|name| out.join(name)).find(|path| !taken.contains(path) && !args.images.contains(path));
+        taken.extend(free);
+    }
+    Ok(taken.into_iter().map(Some).collect())
+}
+
+fn object(image: &Path, answer: &IdentifyFacesResponse) -> PictureObject {
+    let size = answer.size.unwrap_or_default();
+    let faces = answer.faces.iter().map(face_object).collect();
+    PictureObject { image: image.display().to_string(), width: size.width, height: size.height, faces }
+}
+
+fn face_object(identified: &IdentifiedFace) -> FaceObject {
+    let face = identified.face.clone().unwrap_or_default();
+    let answer = identified.r#match.clone().unwrap_or_default();
+    let bbox = face.bbox.unwrap_or_default();
+    FaceObject {
+        bbox: [bbox.x1, bbox.y1, bbox.x2, bbox.y2],
+        score: face.score,
+        landmarks: face.landmarks.iter().map(|point| [point.x, point.y]).collect(),
+        quality: face.quality,
+        person: (!answer.person.is_empty())
+            .then(|| PersonObject { id: parse::id(&answer.person).to_owned(), display_name: answer.display_name }),
+        similarity: answer.similarity,
+        margin: answer.margin,
+        threshold: answer.threshold,
+    }
+}
+
+fn print(image: &Path, answer: &IdentifyFacesResponse, io: &mut Io<'_>) -> Result<(), Failure> {
+    let size = answer.size.unwrap_or_default();
+    let faces = match answer.faces.len() {
+        0 => "no faces".to_owned(),
+        1 => "1 face".to_owned(),
+        n => format!("{n} faces"),
+    };
+    let title = io.ink(Ink::Bold, &plain(&image.display().to_string()));
+    io.line(format!("{title} ({}x{}): {faces}", size.width, size.height))?;
+    if answer.faces.is_empty() {
+        return Ok(());
+    }
+    let mut table = io.table(&["who", "id", "similarity", "threshold", "margin", "quality", "box", "why not"]);
+    for face in answer.faces.iter() {
+        let reason = face.r#match.as_ref().map(|answer| plain(&answer.reason)).unwrap_or_default();
+        let face = face_object(face);
+        let [x1, y1, x2, y2] = face.bbox;
+        let (name, id, ink) = match &face.person {
+            Some(person) => (plain(&person.display_name), person.id.clone(), Ink::Green),
+            None => ("unknown".to_owned(), String::new(), Ink::Yellow),
+        };
+        table.add_row(vec![
+            cell(name, Some(ink)),
+            cell(id, None),
+            cell(format!("{:.3}", face.similarity), None),
+            cell(format!("{:.3}", face.threshold), None),
+            cell(format!("{:.3}", face.margin), None),
+            cell(format!("{:.2}", face.quality), None),
+            cell(format!("{x1:.0},{y1:.0} {:.0}x{:.0}", x2 - x1, y2 - y1), None),
+            cell(reason, Some(Ink::Dim)),
+        ]);
+    }
+    Ok(io.show(&table)?)
+}

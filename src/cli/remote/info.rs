@@ -1,0 +1,47 @@
+//! `visage info`: what server is this?
+
+use super::client::connect;
+use crate::{
+    cli::{
+        Globals,
+        error::{OK, Outcome},
+        json,
+        output::{Io, cell, plain},
+        parse,
+    },
+    proto::v1::GetServerInfoRequest,
+};
+
+/// Runs `info`.
+pub async fn run(globals: &Globals, io: &mut Io<'_>) -> Outcome {
+    let server = connect(globals).await?;
+    let info = server.server().get_server_info(GetServerInfoRequest {}).await?.into_inner();
+    if io.json {
+        io.object(&json::to_value("GetServerInfoResponse", &info)?)?;
+        return Ok(OK);
+    }
+    io.pairs(&[
+        ("server", format!("{} (visage {})", parse::address(&globals.server), plain(&info.version))),
+        ("running since", parse::time_words(info.start_time.as_ref())),
+        ("gstreamer", plain(&info.gstreamer_version)),
+        ("onnx runtime", format!("{} on {}", plain(&info.onnxruntime_version), plain(&info.provider))),
+        ("inference workers", info.inference_workers.to_string()),
+        ("gallery", format!("{} people, {} faces ({})", info.people, info.faces, plain(&info.gallery_backend))),
+        ("cameras", info.cameras.to_string()),
+        ("events", format!("{} to {}", info.oldest_position, info.latest_position)),
+    ])?;
+    let mut table = io.table(&["model", "role", "identify at", "verify at", "licence"]);
+    for model in &info.models {
+        let threshold = |value: f32| if model.embedding_size > 0 { format!("{value:.2}") } else { String::new() };
+        table.add_row(vec![
+            cell(plain(&model.id), None),
+            cell(plain(&model.role), None),
+            cell(threshold(model.identification_threshold), None),
+            cell(threshold(model.verification_threshold), None),
+            cell(plain(&model.licence), None),
+        ]);
+    }
+    io.line("")?;
+    io.show(&table)?;
+    Ok(OK)
+}

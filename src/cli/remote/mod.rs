@@ -1,0 +1,16 @@
+//! Commands that ask a server. They know the wire types and nothing else of the server.
+
+pub mod camera;
+pub mod camera_change;
+pub mod client;
+pub mod enroll;
+pub mod enroll_sources;
+pub mod events;
+pub mod identify;
+pub mod info;
+pub mod person;
+pub mod verify;
+pub mod watch;
+
+#[cfg(test)]
+pub(crate) mod fake_server;

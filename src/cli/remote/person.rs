@@ -1,0 +1,221 @@
+//! `visage person`: the people of the gallery.
+
+use super::client::{Connection, connect};
+use crate::{
+    cli::{
+        Globals,
+        error::{Failure, OK, Outcome},
+        json,
+        output::{Io, cell, plain},
+        parse,
+    },
+    proto::v1::{
+        CreatePersonRequest, DeletePersonRequest, Face, GetPersonRequest, ListFacesRequest, ListPeopleRequest, Person,
+        UpdatePersonRequest,
+    },
+};
+
+/// What can be said about a person.
+#[derive(Debug, Default, clap::Args)]
+pub struct Settings {
+    /// What people call them.
+    #[arg(long, value_name = "NAME")]
+    pub display_name: Option<String>,
+    /// Id in another system.
+    #[arg(long, value_name = "ID")]
+    pub external_id: Option<String>,
+    /// Free label; may be repeated.
+    #[arg(long = "label", value_parser = parse::label, value_name = "KEY=VALUE")]
+    pub labels: Vec<(String, String)>,
+    /// Watchlist the person is on; may be repeated.
+    #[arg(long = "watchlist", value_name = "LIST")]
+    pub watchlists: Vec<String>,
+}
+
+/// Subcommands of `person`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Add a person, without faces yet.
+    Add {
+        /// Id of the person: 1 to 63 of a-z, 0-9 and -.
+        id: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// List all people.
+    List,
+    /// Show one person and their faces.
+    Get {
+        /// Id of the person.
+        id: String,
+    },
+    /// Change a person; what is not named stays.
+    Update {
+        /// Id of the person.
+        id: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Erase people: faces, embeddings, and the identity in past events. Prints the receipt.
+    Remove {
+        /// Ids of the people.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+/// Runs a subcommand of `person`.
+pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcome {
+    let server = connect(globals).await?;
+    match command {
+        Command::Add { id, settings } => {
+            let mut person = Person { display_name: id.clone(), ..Person::default() };
+            apply(settings, &mut person);
+            let request = CreatePersonRequest { person_id: id, person: Some(person), validate_only: false };
+            report(io, "added", &server.person().create_person(request).await?.into_inner())
+        }
+        Command::List => list(&server, io).await,
+        Command::Get { id } => get(&server, &id, io).await,
+        Command::Update { id, settings } => {
+            let mut person = Person { name: parse::resource("people", &id), ..Person::default() };
+            let paths = apply(settings, &mut person);
+            if paths.is_empty() {
+                return Err(Failure::usage("nothing to change").hint("see `visage person update --help`"));
+            }
+            let update_mask = Some(prost_types::FieldMask { paths });
+            let request = UpdatePersonRequest { person: Some(person), update_mask };
+            report(io, "changed", &server.person().update_person(request).await?.into_inner())
+        }
+        Command::Remove { ids } => {
+            for id in ids {
+                remove(&server, &id, io).await?;
+            }
+            Ok(OK)
+        }
+    }
+}
+
+fn apply(settings: Settings, person: &mut Person) -> Vec<String> {
+    let mut mask = Vec::new();
+    if let Some(name) = settings.display_name {
+        person.display_name = name;
+        mask.push("display_name".to_owned());
+    }
+    if let Some(id) = settings.external_id {
+        person.external_id = id;
+        mask.push("external_id".to_owned());
+    }
+    if !settings.labels.is_empty() {
+        person.labels = parse::labels(&settings.labels);
+        mask.push("labels".to_owned());
+    }
+    if !settings.watchlists.is_empty() {
+        person.watchlists = settings.watchlists;
+        mask.push("watchlists".to_owned());
+    }
+    mask
+}
+
+fn report(io: &mut Io<'_>, word: &str, person: &Person) -> Outcome {
+    match io.json {
+        true => io.object(&json::to_value("Person", person)?)?,
+        false => io.line(format!("{word} {} ({})", parse::id(&person.name), plain(&person.display_name)))?,
+    }
+    Ok(OK)
+}
+
+async fn list(server: &Connection, io: &mut Io<'_>) -> Outcome {
+    let mut people: Vec<Person> = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page = server.person().list_people(ListPeopleRequest { page_size: 0, page_token }).await?.into_inner();
+        people.extend(page.people);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if io.json {
+        for person in &people {
+            io.object(&json::to_value("Person", person)?)?;
+        }
+        return Ok(OK);
+    }
+    if people.is_empty() {
+        io.remark("nobody yet; add people with `visage enroll --from-dir DIR`")?;
+        return Ok(OK);
+    }
+    let mut table = io.table(&["id", "name", "faces", "watchlists", "labels"]);
+    for person in &people {
+        table.add_row(vec![
+            cell(parse::id(&person.name), None),
+            cell(plain(&person.display_name), None),
+            cell(person.face_count.to_string(), None),
+            cell(plain(&person.watchlists.join(", ")), None),
+            cell(plain(&parse::label_words(&person.labels)), None),
+        ]);
+    }
+    io.show(&table)?;
+    Ok(OK)
+}
+
+async fn get(server: &Connection, id: &str, io: &mut Io<'_>) -> Outcome {
+    let name = parse::resource("people", id);
+    let person = server.person().get_person(GetPersonRequest { name: name.clone() }).await?.into_inner();
+    if io.json {
+        io.object(&json::to_value("Person", &person)?)?;
+        return Ok(OK);
+    }
+    let mut faces: Vec<Face> = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListFacesRequest { parent: name.clone(), page_size: 0, page_token };
+        let page = server.person().list_faces(request).await?.into_inner();
+        faces.extend(page.faces);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    io.pairs(&[
+        ("id", parse::id(&person.name).into()),
+        ("name", plain(&person.display_name)),
+        ("external id", plain(&person.external_id)),
+        ("watchlists", plain(&person.watchlists.join(", "))),
+        ("labels", plain(&parse::label_words(&person.labels))),
+        ("added", parse::time_words(person.create_time.as_ref())),
+        ("faces", person.face_count.to_string()),
+    ])?;
+    if !faces.is_empty() {
+        let mut table = io.table(&["face", "quality", "model", "source"]);
+        for face in &faces {
+            table.add_row(vec![
+                cell(parse::id(&face.name), None),
+                cell(format!("{:.2}", face.quality), None),
+                cell(plain(&face.model), None),
+                cell(plain(&face.source), None),
+            ]);
+        }
+        io.line("")?;
+        io.show(&table)?;
+    }
+    Ok(OK)
+}
+
+async fn remove(server: &Connection, id: &str, io: &mut Io<'_>) -> Result<(), Failure> {
+    let request = DeletePersonRequest { name: parse::resource("people", id) };
+    let receipt = server.person().delete_person(request).await?.into_inner().receipt.unwrap_or_default();
+    if io.json {
+        io.object(&json::to_value("ErasureReceipt", &receipt)?)?;
+        return Ok(());
+    }
+    io.line(format!("erased {id}"))?;
+    io.pairs(&[
+        ("  receipt", receipt.id.clone()),
+        ("  at", parse::time_words(receipt.erase_time.as_ref())),
+        ("  faces removed", receipt.faces_removed.to_string()),
+        ("  events anonymised", receipt.events_anonymised.to_string()),
+        ("  pictures removed", receipt.pictures_removed.to_string()),
+    ])?;
+    Ok(())
+}
