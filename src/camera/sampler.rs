@@ -79,9 +79,7 @@ mod tests {
     }
 
     fn taken(sampler: &mut Sampler, start: Instant, frames: std::ops::Range<u64>, fps: f64, active: bool) -> usize {
-        frames
-            .filter(|i| sampler.take(start + Duration::from_secs_f64(*i as f64 / fps), active).is_ok())
-            .count()
+        frames.filter(|i| sampler.take(start + Duration::from_secs_f64(*i as f64 / fps), active).is_ok()).count()
     }
 
     #[test]
@@ -97,7 +95,8 @@ mod tests {
 
     #[test]
     fn the_promised_delay_bounds_the_interval() {
-        let mut s = Sampler::new(SamplingPolicy { max_detection_delay: Duration::from_millis(500), ..policy(0.1, 5.0) });
+        let mut s =
+            Sampler::new(SamplingPolicy { max_detection_delay: Duration::from_millis(500), ..policy(0.1, 5.0) });
         assert_eq!(taken(&mut s, Instant::now(), 0..250, 25.0, false), 20);
     }
 

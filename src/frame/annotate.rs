@@ -99,7 +99,12 @@ mod tests {
         let far = BBox::new(-50.0, -50.0, 500.0, 500.0);
         let label = "Žofie 李 \u{1F600}".to_owned();
         let nan = BBox::new(f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3.0);
-        let marks = [far, nan].map(|bbox| Mark { bbox, landmarks: Some([Point::new(1e9, -1e9); 5]), label: label.clone(), known: true });
+        let marks = [far, nan].map(|bbox| Mark {
+            bbox,
+            landmarks: Some([Point::new(1e9, -1e9); 5]),
+            label: label.clone(),
+            known: true,
+        });
         draw(&mut image, &marks);
         assert!(image.pixels().any(|p| *p == KNOWN));
     }
@@ -107,7 +112,8 @@ mod tests {
     #[test]
     fn a_box_is_drawn_where_it_is() {
         let mut image = RgbImage::new(200, 100);
-        let mark = Mark { bbox: BBox::new(20.0, 30.0, 60.0, 80.0), landmarks: None, label: String::new(), known: false };
+        let mark =
+            Mark { bbox: BBox::new(20.0, 30.0, 60.0, 80.0), landmarks: None, label: String::new(), known: false };
         draw(&mut image, &[mark]);
         assert_eq!(*image.get_pixel(20, 50), OTHER);
         assert_eq!(*image.get_pixel(40, 50), Rgb([0, 0, 0]));

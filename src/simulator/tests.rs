@@ -108,7 +108,13 @@ impl Client {
     }
 
     fn times(&self, count: usize) -> Vec<gst::ClockTime> {
-        (0..count).map(|_| { let s = self.next(); eprintln!("{:?}", s.buffer()); s.buffer().unwrap().pts().unwrap_or_default() }).collect()
+        (0..count)
+            .map(|_| {
+                let s = self.next();
+                eprintln!("{:?}", s.buffer());
+                s.buffer().unwrap().pts().unwrap_or_default()
+            })
+            .collect()
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use gstreamer::{
-    BufferFlags, Caps, ClockTime, ElementFactory, FlowError, FlowSuccess, PadProbeReturn, PadProbeType, Pipeline, State,
-    bus::BusStream, glib, prelude::*,
+    BufferFlags, Caps, ClockTime, ElementFactory, FlowError, FlowSuccess, PadProbeReturn, PadProbeType, Pipeline,
+    State, bus::BusStream, glib, prelude::*,
 };
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use tokio::sync::Notify;
@@ -111,7 +111,8 @@ pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
     // Other media (audio, metadata) are not even set up.
     source.connect("select-stream", false, |values| {
         let caps = values.get(2).and_then(|v| v.get::<Caps>().ok());
-        let video = caps.as_ref().and_then(|c| c.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
+        let video =
+            caps.as_ref().and_then(|c| c.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
         Some(video.to_value())
     });
     pipeline.add(&source).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))?;

@@ -80,14 +80,18 @@ async fn first_frames(server: &Server, transport: Transport, codec: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn h264_plays_over_tcp_and_udp() {
-    let server = Server::start(&format!("{PATTERN} x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )"));
+    let server = Server::start(&format!(
+        "{PATTERN} x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )"
+    ));
     first_frames(&server, Transport::Tcp, "H264").await;
     first_frames(&server, Transport::Udp, "H264").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn h265_and_mjpeg_play() {
-    let h265 = Server::start(&format!("{PATTERN} x265enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph265pay name=pay0 pt=96 )"));
+    let h265 = Server::start(&format!(
+        "{PATTERN} x265enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph265pay name=pay0 pt=96 )"
+    ));
     first_frames(&h265, Transport::Tcp, "H265").await;
     let jpeg = Server::start(&format!("{PATTERN} jpegenc ! rtpjpegpay name=pay0 pt=26 )"));
     first_frames(&jpeg, Transport::Tcp, "JPEG").await;

@@ -18,7 +18,14 @@ pub struct Args {
     #[command(subcommand)]
     command: Command,
     /// Folder of the prepared models [default: .cache/models near the program].
-    #[arg(long, global = true, value_name = "DIR", env = "VISAGE_MODELS_DIR", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "VISAGE_MODELS_DIR",
+        default_value = "",
+        hide_default_value = true
+    )]
     dir: String,
     /// A manifest file with more models.
     #[arg(long, global = true, value_name = "FILE")]
@@ -54,7 +61,11 @@ fn work(args: &Args, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     match &args.command {
         Command::Pull { ids } => {
-            let ids = if ids.is_empty() { DEFAULTS.iter().map(|id| id.parse()).collect::<Result<_, _>>()? } else { ids.clone() };
+            let ids = if ids.is_empty() {
+                DEFAULTS.iter().map(|id| id.parse()).collect::<Result<_, _>>()?
+            } else {
+                ids.clone()
+            };
             for id in ids {
                 let bar = if json { ProgressBar::hidden() } else { ProgressBar::no_length() };
                 bar.set_style(ProgressStyle::with_template("{prefix:20} {bytes:>10} {wide_msg}")?);
@@ -93,10 +104,16 @@ fn work(args: &Args, json: bool) -> anyhow::Result<()> {
                     }
                 };
                 if json {
-                    let line = json!({"id": entry.id.as_str(), "role": entry.role, "licence": entry.licence, "state": state});
+                    let line =
+                        json!({"id": entry.id.as_str(), "role": entry.role, "licence": entry.licence, "state": state});
                     writeln!(out, "{line}")?;
                 }
-                table.add_row([entry.id.to_string(), format!("{:?}", entry.role).to_lowercase(), entry.licence.clone(), state]);
+                table.add_row([
+                    entry.id.to_string(),
+                    format!("{:?}", entry.role).to_lowercase(),
+                    entry.licence.clone(),
+                    state,
+                ]);
             }
             if !json {
                 writeln!(out, "{table}")?;

@@ -63,12 +63,14 @@ pub(super) fn from_face_api(bin: &[u8], manifest: &[u8]) -> Result<Vec<u8>, Conv
     let groups: Vec<Group> = serde_json::from_slice(manifest).map_err(|e| ConvertError(e.to_string()))?;
     let weights = tfjs::weights(&groups, bin)?;
     let get = |name: String| weights.get(&name).ok_or_else(|| ConvertError(format!("no weight {name}")));
-    let layer = |name: &str| folded(
-        get(format!("{name}/conv/filters"))?,
-        get(format!("{name}/conv/bias"))?,
-        get(format!("{name}/scale/weights"))?,
-        get(format!("{name}/scale/biases"))?,
-    );
+    let layer = |name: &str| {
+        folded(
+            get(format!("{name}/conv/filters"))?,
+            get(format!("{name}/conv/bias"))?,
+            get(format!("{name}/scale/weights"))?,
+            get(format!("{name}/scale/biases"))?,
+        )
+    };
     let mut layers = vec![layer("conv32_down")?];
     for name in NAMES {
         layers.push(layer(&format!("{name}/conv1"))?);

@@ -46,12 +46,8 @@ pub(super) fn convert(json: &[u8], bin: &[u8]) -> Result<Vec<u8>, ConvertError> 
     let model: Model = serde_json::from_slice(json).map_err(|e| ConvertError(e.to_string()))?;
     let weights = tfjs::weights(&model.weights_manifest, bin)?;
     let nodes: HashMap<&str, &Node> = model.model_topology.node.iter().map(|n| (n.name.as_str(), n)).collect();
-    let mut c = Converter {
-        graph: Graph::new("mobilefacenet", "input", &[3, 112, 112]),
-        weights,
-        nodes,
-        done: HashMap::new(),
-    };
+    let mut c =
+        Converter { graph: Graph::new("mobilefacenet", "input", &[3, 112, 112]), weights, nodes, done: HashMap::new() };
     let last = c.value("embeddings", 0)?;
     Ok(c.graph.finish(&last, "embedding", 192))
 }
@@ -121,8 +117,10 @@ impl<'a> Converter<'a> {
     fn conv(&mut self, node: &Node, x: &str) -> Result<String, ConvertError> {
         let filter = self.constant(node, 1)?;
         let bias = self.constant(node, 2)?;
-        let strides = node.attr.pointer("/strides/list/i/1").and_then(Value::as_str).and_then(|s| s.parse::<i64>().ok());
-        let stride = strides.filter(|s| (1..=4).contains(s)).ok_or_else(|| ConvertError(format!("{}: strides", node.name)))?;
+        let strides =
+            node.attr.pointer("/strides/list/i/1").and_then(Value::as_str).and_then(|s| s.parse::<i64>().ok());
+        let stride =
+            strides.filter(|s| (1..=4).contains(s)).ok_or_else(|| ConvertError(format!("{}: strides", node.name)))?;
         let (dims, values, group) = if node.op.contains("Depthwise") {
             let [h, w, c, 1] = filter.shape[..] else {
                 return Err(ConvertError(format!("{}: a depthwise filter of {:?}", node.name, filter.shape)));

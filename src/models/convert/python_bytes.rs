@@ -5,10 +5,8 @@ use super::ConvertError;
 /// The bytes of the first `b'…'` or `b"…"` literal.
 pub(super) fn literal(source: &[u8]) -> Result<Vec<u8>, ConvertError> {
     let fail = |text: &str| ConvertError(format!("{text} in the Python bytes literal"));
-    let start = source
-        .windows(2)
-        .position(|w| w == b"b'" || w == b"b\"")
-        .ok_or_else(|| fail("no b'…' was found: nothing"))?;
+    let start =
+        source.windows(2).position(|w| w == b"b'" || w == b"b\"").ok_or_else(|| fail("no b'…' was found: nothing"))?;
     let quote = source[start + 1];
     let mut out = Vec::with_capacity(source.len() / 2);
     let mut bytes = source[start + 2..].iter().copied();

@@ -47,9 +47,7 @@ pub(super) fn weights(groups: &[Group], bin: &[u8]) -> Result<HashMap<String, Co
             Ok::<_, ConvertError>(head)
         };
         let values = match (&weight.quantization, weight.dtype.as_str()) {
-            (Some(q), _) if q.dtype == "uint8" => {
-                take(1)?.iter().map(|b| f32::from(*b) * q.scale + q.min).collect()
-            }
+            (Some(q), _) if q.dtype == "uint8" => take(1)?.iter().map(|b| f32::from(*b) * q.scale + q.min).collect(),
             (None, "float32") => {
                 take(4)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
             }
