@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::spec::SamplingPolicy;
 
+/// How early a frame may be taken.
+const EARLY: Duration = Duration::from_millis(20);
+
 /// Why a frame is not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Skip {
@@ -49,7 +52,7 @@ impl Sampler {
         // A switch to a faster rate must not wait for the slow one's next turn.
         let due = self.due.map(|due| due.min(now.checked_add(interval).unwrap_or(due)));
         // A frame may come a little early: the camera's rate is never an exact multiple of ours.
-        if due.is_some_and(|due| now + interval / 10 < due) {
+        if due.is_some_and(|due| now + (interval / 10).min(EARLY) < due) {
             self.due = due;
             return Err(Skip::Rate);
         }

@@ -21,7 +21,7 @@ use crate::{
     inference::{
         InferenceSettings, Network, NetworkError, Provider,
         manifest::{DetectorDecoding, LoadedModel, ModelEntry},
-        ort::{self, OrtSession},
+        ort::{OrtSession, environment, version},
         worker::{BatchRule, Job, Refused, Runner, Workers},
     },
 };
@@ -195,7 +195,7 @@ impl FaceEngine {
         embedder: LoadedModel,
     ) -> Result<Self, FaceError> {
         let environment =
-            ort::environment(Path::new(&settings.runtime_library)).map_err(|e| FaceError::Runtime(e.to_string()))?;
+            environment(Path::new(&settings.runtime_library)).map_err(|e| FaceError::Runtime(e.to_string()))?;
         let wrong = |model: &LoadedModel, role: &str| FaceError::Model {
             model: model.entry.id.to_string(),
             message: format!("it is no {role}; name another in [models]"),
@@ -296,7 +296,7 @@ impl FaceEngine {
 
     /// Version of ONNX Runtime.
     pub fn runtime_version(&self) -> String {
-        ort::version()
+        version()
     }
 
     /// Stops the workers and waits for them; later calls answer [`FaceError::Stopped`].

@@ -27,13 +27,14 @@ pub fn draw(image: &mut RgbImage, marks: &[Mark]) {
     let line = (edge / 500).clamp(2, 8) as i64;
     for mark in marks {
         let color = if mark.known { KNOWN } else { OTHER };
-        let [x1, y1, x2, y2] = [mark.bbox.x1, mark.bbox.y1, mark.bbox.x2, mark.bbox.y2].map(|v| v.round() as i64);
+        let [x1, y1, x2, y2] =
+            [mark.bbox.x1, mark.bbox.y1, mark.bbox.x2, mark.bbox.y2].map(|v| v.clamp(-1e6, 1e6).round() as i64);
         fill(image, [x1, y1, x2, y1 + line], color);
         fill(image, [x1, y2 - line, x2, y2], color);
         fill(image, [x1, y1, x1 + line, y2], color);
         fill(image, [x2 - line, y1, x2, y2], color);
         for p in mark.landmarks.iter().flatten() {
-            let (x, y) = (p.x.round() as i64, p.y.round() as i64);
+            let (x, y) = (p.x.clamp(-1e6, 1e6).round() as i64, p.y.clamp(-1e6, 1e6).round() as i64);
             fill(image, [x - line / 2, y - line / 2, x + line - line / 2, y + line - line / 2], color);
         }
     }
@@ -59,9 +60,13 @@ fn text(image: &mut RgbImage, mark: &Mark, edge: u32) {
     let width: i64 = glyphs.iter().map(|g| g.width() as i64).sum();
     let tall = height.val() as i64;
     let (picture_w, picture_h) = (i64::from(image.width()), i64::from(image.height()));
-    let x = (mark.bbox.x1.round() as i64).min(picture_w - width - 8).max(0);
-    let above = mark.bbox.y1.round() as i64 - tall - 4;
-    let y = if above >= 0 { above } else { (mark.bbox.y2.round() as i64).min(picture_h - tall - 4).max(0) };
+    let x = (mark.bbox.x1.clamp(-1e6, 1e6).round() as i64).min(picture_w - width - 8).max(0);
+    let above = mark.bbox.y1.clamp(-1e6, 1e6).round() as i64 - tall - 4;
+    let y = if above >= 0 {
+        above
+    } else {
+        (mark.bbox.y2.clamp(-1e6, 1e6).round() as i64).min(picture_h - tall - 4).max(0)
+    };
     fill(image, [x, y, x + width + 8, y + tall + 4], if mark.known { KNOWN } else { OTHER });
     let mut left = x + 4;
     for glyph in glyphs {

@@ -35,7 +35,7 @@ impl Default for EnrollSettings {
         Self {
             min_face_px: 0.0,
             min_sharpness: 0.08,
-            min_frontality: 0.25,
+            min_frontality: 0.12,
             largest_ratio: 2.0,
             duplicate_similarity: 0.99,
             max_faces_per_person: 50,

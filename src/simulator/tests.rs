@@ -111,9 +111,13 @@ impl Client {
         (0..count)
             .map(|_| {
                 let s = self.next();
-                eprintln!("{:?}", s.buffer());
-                s.buffer().unwrap().pts().unwrap_or_default()
+                s.buffer().unwrap().pts()
             })
+            .collect::<Vec<_>>()
+            .into_iter()
+            // Parameter sets that the depayloader sends ahead of a picture have no time of their own.
+            .flatten()
+            .filter(|pts| *pts > gst::ClockTime::ZERO)
             .collect()
     }
 }

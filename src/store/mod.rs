@@ -6,6 +6,8 @@
 mod conformance;
 pub mod exact;
 pub mod qdrant;
+#[cfg(test)]
+mod qdrant_fake;
 pub mod sqlite;
 
 use std::path::PathBuf;

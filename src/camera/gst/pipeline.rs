@@ -18,7 +18,7 @@ use gstreamer::{
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use tokio::sync::Notify;
 
-use super::{buffer, bus, elements};
+use super::{buffer, bus, elements, reach};
 use crate::{
     camera::{
         FrameSlot,
@@ -74,6 +74,7 @@ pub(super) struct GstSource {
     pipeline: Pipeline,
     messages: BusStream,
     shared: Arc<Shared>,
+    url: url::Url,
 }
 
 /// Builds and starts a pipeline. Blocks.
@@ -131,7 +132,7 @@ pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
         }
     });
     let Some(bus) = pipeline.bus() else { return Err(SourceEnd::new(Cause::Other, "the pipeline has no bus")) };
-    let opened = GstSource { messages: bus.stream(), pipeline, shared };
+    let opened = GstSource { messages: bus.stream(), pipeline, shared, url: request.url.clone() };
     opened.pipeline.set_state(State::Playing).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))?;
     Ok(opened)
 }
@@ -273,7 +274,7 @@ impl Source for GstSource {
                 }
                 message = self.messages.next() => match message {
                     Some(message) => if let Some(end) = bus::end_of(&message) {
-                        return Err(end);
+                        return Err(reach::refine(end, &self.url).await);
                     },
                     None => return Err(SourceEnd::new(Cause::Other, "the pipeline is gone")),
                 },
