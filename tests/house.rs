@@ -82,7 +82,8 @@ fn rooms_use_only_what_the_house_allows() {
         for used in rooms_used(line) {
             seen += 1;
             let own = file.starts_with(&format!("{used}/"));
-            let ground = GROUND.contains(&used.as_str()) && (used != "proto" || WIRE.iter().any(|w| file.starts_with(w)));
+            let ground =
+                GROUND.contains(&used.as_str()) && (used != "proto" || WIRE.iter().any(|w| file.starts_with(w)));
             if !own && !ground && !allowed.contains(&used.as_str()) {
                 faults.push(format!("src/{file}:{number}: uses crate::{used}"));
             }
@@ -99,9 +100,10 @@ fn foreign_crates_stay_at_their_addresses() {
         for (name, rooms) in ADDRESSES {
             let named = line.contains(&format!("{name}::"))
                 && !line.contains(&format!("::{name}::"))
-                && line.split(&format!("{name}::")).next().is_none_or(|before| {
-                    !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
-                });
+                && line
+                    .split(&format!("{name}::"))
+                    .next()
+                    .is_none_or(|before| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_'));
             let at_home = rooms.iter().any(|room| file.starts_with(room));
             if named && !at_home {
                 faults.push(format!("src/{file}:{number}: names {name}"));

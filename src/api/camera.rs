@@ -94,7 +94,10 @@ impl CameraService for Services {
         Ok(Response::new(convert::camera::to_wire(&view)))
     }
 
-    async fn list_cameras(&self, request: Request<ListCamerasRequest>) -> Result<Response<ListCamerasResponse>, Status> {
+    async fn list_cameras(
+        &self,
+        request: Request<ListCamerasRequest>,
+    ) -> Result<Response<ListCamerasResponse>, Status> {
         let r = request.into_inner();
         let (size, after) = (page::size(r.page_size)?, page::after::<CameraId>(&r.page_token)?);
         let all = self.fleet.list();

@@ -34,7 +34,8 @@ struct Feed {
 
 impl Feed {
     fn response(&self, message: Message) -> StreamEventsResponse {
-        let token = ResumeToken { log_id: self.services.log.log_id().to_owned(), position: self.subscription.position() };
+        let token =
+            ResumeToken { log_id: self.services.log.log_id().to_owned(), position: self.subscription.position() };
         StreamEventsResponse { message: Some(message), resume_token: token.to_string() }
     }
 
@@ -77,9 +78,9 @@ impl Services {
     async fn start_of(&self, start: Option<stream_events_request::Start>) -> Result<Start, Status> {
         match start {
             None => Ok(Start::Now),
-            Some(stream_events_request::Start::StartTime(at)) => convert::from_time(&at)
-                .map(Start::Since)
-                .ok_or_else(|| invalid_field("start_time", "is out of range")),
+            Some(stream_events_request::Start::StartTime(at)) => {
+                convert::from_time(&at).map(Start::Since).ok_or_else(|| invalid_field("start_time", "is out of range"))
+            }
             Some(stream_events_request::Start::ResumeToken(token)) => {
                 let token: ResumeToken = token.parse().map_err(IntoStatus::into_status)?;
                 let bounds = self.log.bounds().await.map_err(IntoStatus::into_status)?;

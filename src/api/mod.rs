@@ -90,7 +90,11 @@ pub fn check_listen(addr: SocketAddr, insecure: bool) -> Result<(), String> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, services: Services, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: TcpListener,
+    services: Services,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let limits = services.limits.clone();
     macro_rules! service {

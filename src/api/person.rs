@@ -115,7 +115,8 @@ impl PersonService for Services {
     async fn list_people(&self, request: Request<ListPeopleRequest>) -> Result<Response<ListPeopleResponse>, Status> {
         let r = request.into_inner();
         let (size, after) = (page::size(r.page_size)?, page::after::<PersonId>(&r.page_token)?);
-        let mut people = self.gallery.store().people(after.as_ref(), size + 1).await.map_err(IntoStatus::into_status)?;
+        let mut people =
+            self.gallery.store().people(after.as_ref(), size + 1).await.map_err(IntoStatus::into_status)?;
         let more = people.len() > size;
         people.truncate(size);
         let next = people.last().filter(|_| more).map(|(p, _)| page::token(p.id.as_str())).unwrap_or_default();
@@ -138,7 +139,10 @@ impl PersonService for Services {
         Ok(Response::new(self.wire_person(&id).await?))
     }
 
-    async fn delete_person(&self, request: Request<DeletePersonRequest>) -> Result<Response<DeletePersonResponse>, Status> {
+    async fn delete_person(
+        &self,
+        request: Request<DeletePersonRequest>,
+    ) -> Result<Response<DeletePersonResponse>, Status> {
         let id = page::id("name", "people", &request.into_inner().name)?;
         let receipt = self.gallery.erase_person(&id, time::now()).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(DeletePersonResponse { receipt: Some(convert::person::receipt(&receipt)) }))

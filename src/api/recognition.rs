@@ -24,7 +24,10 @@ fn threshold(value: Option<f32>) -> Result<Option<f32>, Status> {
 
 #[tonic::async_trait]
 impl RecognitionService for Services {
-    async fn detect_faces(&self, request: Request<DetectFacesRequest>) -> Result<Response<DetectFacesResponse>, Status> {
+    async fn detect_faces(
+        &self,
+        request: Request<DetectFacesRequest>,
+    ) -> Result<Response<DetectFacesResponse>, Status> {
         let request = request.into_inner();
         let min_score = match request.min_score {
             0.0 => None,
@@ -42,11 +45,8 @@ impl RecognitionService for Services {
     ) -> Result<Response<IdentifyFacesResponse>, Status> {
         let r = request.into_inner();
         let threshold = threshold(r.threshold)?;
-        let (found, jpeg) = self
-            .desk
-            .identify(r.image, &r.watchlists, threshold, r.annotate)
-            .await
-            .map_err(IntoStatus::into_status)?;
+        let (found, jpeg) =
+            self.desk.identify(r.image, &r.watchlists, threshold, r.annotate).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(IdentifyFacesResponse {
             size: size(&found),
             faces: found.faces.iter().map(convert::face::identified).collect(),
@@ -54,7 +54,10 @@ impl RecognitionService for Services {
         }))
     }
 
-    async fn verify_faces(&self, request: Request<VerifyFacesRequest>) -> Result<Response<VerifyFacesResponse>, Status> {
+    async fn verify_faces(
+        &self,
+        request: Request<VerifyFacesRequest>,
+    ) -> Result<Response<VerifyFacesResponse>, Status> {
         let r = request.into_inner();
         let threshold = threshold(r.threshold)?;
         let v = self.desk.verify(r.image_a, r.image_b, threshold).await.map_err(IntoStatus::into_status)?;

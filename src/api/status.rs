@@ -80,8 +80,12 @@ impl IntoStatus for CameraStoreError {
     fn into_status(self) -> Status {
         let message = self.to_string();
         match self {
-            Self::NotFound(id) => resource(Code::NotFound, "CAMERA_NOT_FOUND", "camera", format!("cameras/{id}"), message),
-            Self::AlreadyExists(id) => resource(Code::AlreadyExists, "CAMERA_EXISTS", "camera", format!("cameras/{id}"), message),
+            Self::NotFound(id) => {
+                resource(Code::NotFound, "CAMERA_NOT_FOUND", "camera", format!("cameras/{id}"), message)
+            }
+            Self::AlreadyExists(id) => {
+                resource(Code::AlreadyExists, "CAMERA_EXISTS", "camera", format!("cameras/{id}"), message)
+            }
             Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "camera", format!("cameras/{id}"), message),
             Self::Storage(_) => internal(message),
         }
@@ -111,9 +115,13 @@ impl IntoStatus for GalleryError {
     fn into_status(self) -> Status {
         let message = self.to_string();
         match self {
-            Self::PersonNotFound(id) => resource(Code::NotFound, "PERSON_NOT_FOUND", "person", format!("people/{id}"), message),
+            Self::PersonNotFound(id) => {
+                resource(Code::NotFound, "PERSON_NOT_FOUND", "person", format!("people/{id}"), message)
+            }
             Self::FaceNotFound(id) => resource(Code::NotFound, "FACE_NOT_FOUND", "face", id.to_string(), message),
-            Self::AlreadyExists(id) => resource(Code::AlreadyExists, "PERSON_EXISTS", "person", format!("people/{id}"), message),
+            Self::AlreadyExists(id) => {
+                resource(Code::AlreadyExists, "PERSON_EXISTS", "person", format!("people/{id}"), message)
+            }
             Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "person", format!("people/{id}"), message),
             Self::Incomparable(_) => precondition("OTHER_MODEL", "gallery".into(), message),
             Self::Storage(_) => internal(message),
@@ -136,7 +144,9 @@ impl IntoStatus for StillError {
     fn into_status(self) -> Status {
         let message = self.to_string();
         match self {
-            Self::TooManyBytes { .. } | Self::TooManyPixels { .. } | Self::NotAPicture(_) => invalid_field("image", message),
+            Self::TooManyBytes { .. } | Self::TooManyPixels { .. } | Self::NotAPicture(_) => {
+                invalid_field("image", message)
+            }
         }
     }
 }
@@ -188,7 +198,8 @@ mod tests {
         let status = FleetError::Invalid(faults).into_status();
         assert_eq!(status.code(), Code::InvalidArgument);
         let details = status.get_error_details();
-        let fields: Vec<&str> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+        let fields: Vec<&str> =
+            details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(fields, ["camera.url", "camera.labels"]);
         let status = FaceError::Busy.into_status();
         assert_eq!(status.code(), Code::Unavailable);

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::spec::SamplingPolicy;
 
+/// How early a frame may be taken.
+const EARLY: Duration = Duration::from_millis(20);
+
 /// Why a frame is not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Skip {
@@ -49,7 +52,7 @@ impl Sampler {
         // A switch to a faster rate must not wait for the slow one's next turn.
         let due = self.due.map(|due| due.min(now.checked_add(interval).unwrap_or(due)));
         // A frame may come a little early: the camera's rate is never an exact multiple of ours.
-        if due.is_some_and(|due| now + interval / 10 < due) {
+        if due.is_some_and(|due| now + (interval / 10).min(EARLY) < due) {
             self.due = due;
             return Err(Skip::Rate);
         }
@@ -79,9 +82,7 @@ mod tests {
     }
 
     fn taken(sampler: &mut Sampler, start: Instant, frames: std::ops::Range<u64>, fps: f64, active: bool) -> usize {
-        frames
-            .filter(|i| sampler.take(start + Duration::from_secs_f64(*i as f64 / fps), active).is_ok())
-            .count()
+        frames.filter(|i| sampler.take(start + Duration::from_secs_f64(*i as f64 / fps), active).is_ok()).count()
     }
 
     #[test]
@@ -97,7 +98,8 @@ mod tests {
 
     #[test]
     fn the_promised_delay_bounds_the_interval() {
-        let mut s = Sampler::new(SamplingPolicy { max_detection_delay: Duration::from_millis(500), ..policy(0.1, 5.0) });
+        let mut s =
+            Sampler::new(SamplingPolicy { max_detection_delay: Duration::from_millis(500), ..policy(0.1, 5.0) });
         assert_eq!(taken(&mut s, Instant::now(), 0..250, 25.0, false), 20);
     }
 

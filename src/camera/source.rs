@@ -89,7 +89,9 @@ impl SourceEnd {
     /// The state a camera is in after it: REFUSED when a person must act, RETRYING otherwise.
     pub fn state(&self) -> CameraState {
         match self.cause {
-            Cause::Unauthorized | Cause::NotFound | Cause::NoVideo | Cause::Codec | Cause::Plugin => CameraState::Refused,
+            Cause::Unauthorized | Cause::NotFound | Cause::NoVideo | Cause::Codec | Cause::Plugin => {
+                CameraState::Refused
+            }
             Cause::Refused
             | Cause::Dns
             | Cause::Unreachable
@@ -112,8 +114,12 @@ impl SourceEnd {
                 ("unauthorized", "401: the camera refused the user name or password; correct the credentials")
             }
             Cause::NotFound => ("not_found", "404: the camera has no such stream; check the path of the URL"),
-            Cause::ConnectTimeout => ("connect_timeout", "the camera did not answer in time; check that it is switched on"),
-            Cause::Stalled => ("stalled", "the connection stands but no frame has come; restart the camera if it stays so"),
+            Cause::ConnectTimeout => {
+                ("connect_timeout", "the camera did not answer in time; check that it is switched on")
+            }
+            Cause::Stalled => {
+                ("stalled", "the connection stands but no frame has come; restart the camera if it stays so")
+            }
             Cause::Closed => ("closed", "the camera closed the connection"),
             Cause::NoVideo => ("no_video", "the stream has no video; check the path of the URL"),
             Cause::Codec => ("codec", "the codec can't be decoded here; set the camera to H.264, H.265 or MJPEG"),

@@ -117,7 +117,8 @@ pub async fn supervise(
             backoff.reset(&settings);
         }
         // A camera that takes no TCP may take UDP, and the other way round.
-        if spec.transport == Transport::Auto && frames == 0 && matches!(end.cause, Cause::Other | Cause::ConnectTimeout) {
+        if spec.transport == Transport::Auto && frames == 0 && matches!(end.cause, Cause::Other | Cause::ConnectTimeout)
+        {
             transport = if transport == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
         }
         let wait = match end.state() {

@@ -193,8 +193,7 @@ impl From<tonic::Status> for Failure {
         let details = status.get_error_details();
         let mut violations: Vec<Violation> = Vec::new();
         let bad = details.bad_request().map(|d| d.field_violations.as_slice()).unwrap_or_default();
-        violations
-            .extend(bad.iter().map(|v| Violation { field: v.field.clone(), description: v.description.clone() }));
+        violations.extend(bad.iter().map(|v| Violation { field: v.field.clone(), description: v.description.clone() }));
         let quota = details.quota_failure().map(|d| d.violations.as_slice()).unwrap_or_default();
         violations
             .extend(quota.iter().map(|v| Violation { field: v.subject.clone(), description: v.description.clone() }));

@@ -4,7 +4,11 @@ use std::{fs, path::PathBuf};
 
 use clap::CommandFactory;
 
-use super::{Cli, error::{OK, Outcome, Failure}, output::Io};
+use super::{
+    Cli,
+    error::{Failure, OK, Outcome},
+    output::Io,
+};
 
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]

@@ -209,7 +209,9 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_code_2() {
-        for bad in [&["visage", "watch", "--since", "1m", "--resume", "x"][..], &["visage", "enroll"], &["visage", "nonsense"]] {
+        for bad in
+            [&["visage", "watch", "--since", "1m", "--resume", "x"][..], &["visage", "enroll"], &["visage", "nonsense"]]
+        {
             let error = Cli::try_parse_from(bad).expect_err("accepted");
             assert_eq!(error.exit_code(), i32::from(error::USAGE), "{bad:?}");
         }

@@ -108,9 +108,9 @@ pub fn polygon(text: &str) -> Result<Vec<Point>, String> {
     };
     let words = text.split([' ', ';']).filter(|word| !word.is_empty());
     let points: Option<Vec<_>> = words.map(point).collect();
-    points
-        .filter(|points| points.len() >= 3)
-        .ok_or_else(|| format!("{text:?} is no polygon; write at least three points of 0..1, as in \"0,0 0.5,0 0.5,1\""))
+    points.filter(|points| points.len() >= 3).ok_or_else(|| {
+        format!("{text:?} is no polygon; write at least three points of 0..1, as in \"0,0 0.5,0 0.5,1\"")
+    })
 }
 
 /// A number from 0 to 1.
@@ -178,10 +178,10 @@ mod tests {
     fn moments_are_times_or_spans_ago() {
         let now: Timestamp = "2026-05-01T08:00:00Z".parse().unwrap();
         assert_eq!(moment("10m").unwrap().resolve(now).seconds, now.as_second() - 600);
-        assert_eq!(moment("2026-05-01T07:00:00.5Z").unwrap().resolve(now), prost_types::Timestamp {
-            seconds: now.as_second() - 3600,
-            nanos: 500_000_000
-        });
+        assert_eq!(
+            moment("2026-05-01T07:00:00.5Z").unwrap().resolve(now),
+            prost_types::Timestamp { seconds: now.as_second() - 3600, nanos: 500_000_000 }
+        );
         assert!(moment("yesterday").is_err());
         assert_eq!(time_words(Some(&stamp(now))), "2026-05-01 08:00:00Z");
     }

@@ -74,13 +74,11 @@ impl Loaded {
         if let Ok(data) = Figment::from(Serialized::defaults(&self.config)).data() {
             for dict in data.into_values() {
                 walk("", &dict, &mut |path, value| {
-                    let origin = self.figment.find_metadata(path).map_or_else(String::new, |m| {
-                        match &m.source {
-                            Some(figment::Source::File(file)) => file.display().to_string(),
-                            _ if m.name.contains("environment") => "environment".into(),
-                            _ if m.name.contains("Config") => "default".into(),
-                            _ => "command line".into(),
-                        }
+                    let origin = self.figment.find_metadata(path).map_or_else(String::new, |m| match &m.source {
+                        Some(figment::Source::File(file)) => file.display().to_string(),
+                        _ if m.name.contains("environment") => "environment".into(),
+                        _ if m.name.contains("Config") => "default".into(),
+                        _ => "command line".into(),
                     });
                     let shown = if is_secret(path) && !is_empty(value) { "\"***\"".into() } else { show(value) };
                     out.push_str(&format!("{path} = {shown}  # {origin}\n"));
@@ -131,9 +129,8 @@ fn unknown_keys(figment: &Figment) -> Vec<String> {
             if known.iter().any(|k| k == path || k.starts_with(&format!("{path}."))) {
                 return;
             }
-            let nearest = known.iter().max_by(|a, b| {
-                strsim::jaro_winkler(path, a).total_cmp(&strsim::jaro_winkler(path, b))
-            });
+            let nearest =
+                known.iter().max_by(|a, b| strsim::jaro_winkler(path, a).total_cmp(&strsim::jaro_winkler(path, b)));
             let hint = nearest.map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             faults.push(format!("unknown key `{path}`{hint}"));
         });

@@ -125,7 +125,13 @@ pub struct NewEvent {
 
 impl NewEvent {
     /// An event of a kind about a camera, with nothing else said yet.
-    pub fn new(id: EventId, kind: EventKind, camera: CameraId, labels: BTreeMap<String, String>, created: Timestamp) -> Self {
+    pub fn new(
+        id: EventId,
+        kind: EventKind,
+        camera: CameraId,
+        labels: BTreeMap<String, String>,
+        created: Timestamp,
+    ) -> Self {
         Self {
             id,
             kind,

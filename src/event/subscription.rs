@@ -130,7 +130,9 @@ pub enum TokenError {
     #[error("this resume token belongs to another event log (the server's data were replaced); start without it")]
     OtherLog,
     /// Beyond the end.
-    #[error("this resume token is ahead of the event log ({position} > {latest}; the server's data were restored); start without it")]
+    #[error(
+        "this resume token is ahead of the event log ({position} > {latest}; the server's data were restored); start without it"
+    )]
     Ahead {
         /// Position of the token.
         position: u64,

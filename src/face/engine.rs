@@ -21,7 +21,7 @@ use crate::{
     inference::{
         InferenceSettings, Network, NetworkError, Provider,
         manifest::{DetectorDecoding, LoadedModel, ModelEntry},
-        ort::{self, OrtSession},
+        ort::{OrtSession, environment, version},
         worker::{BatchRule, Job, Refused, Runner, Workers},
     },
 };
@@ -104,7 +104,8 @@ struct Pair {
 
 impl Pair {
     fn detect(&mut self, size: (u32, u32), jobs: &[(Picture, f32)]) -> Result<Vec<Vec<Detection>>, FaceError> {
-        let fail = |e: NetworkError| FaceError::Model { model: self.detector_entry.id.to_string(), message: e.to_string() };
+        let fail =
+            |e: NetworkError| FaceError::Model { model: self.detector_entry.id.to_string(), message: e.to_string() };
         let input = &self.detector_entry.input;
         let mut batch = embedder::tensor(jobs.len(), size, input.layout);
         for (i, (picture, _)) in jobs.iter().enumerate() {
@@ -193,8 +194,8 @@ impl FaceEngine {
         detector: LoadedModel,
         embedder: LoadedModel,
     ) -> Result<Self, FaceError> {
-        let environment = ort::environment(Path::new(&settings.runtime_library))
-            .map_err(|e| FaceError::Runtime(e.to_string()))?;
+        let environment =
+            environment(Path::new(&settings.runtime_library)).map_err(|e| FaceError::Runtime(e.to_string()))?;
         let wrong = |model: &LoadedModel, role: &str| FaceError::Model {
             model: model.entry.id.to_string(),
             message: format!("it is no {role}; name another in [models]"),
@@ -295,7 +296,7 @@ impl FaceEngine {
 
     /// Version of ONNX Runtime.
     pub fn runtime_version(&self) -> String {
-        ort::version()
+        version()
     }
 
     /// Stops the workers and waits for them; later calls answer [`FaceError::Stopped`].

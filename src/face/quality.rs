@@ -18,12 +18,11 @@ pub struct Quality {
 
 /// Edge of the crop that is judged, pixels; ArcFace's template scaled to it.
 const EDGE: u32 = 64;
-const TEMPLATE: [[f32; 2]; 5] =
-    [[21.88, 29.54], [42.02, 29.43], [32.01, 40.99], [23.74, 52.78], [40.42, 52.69]];
+const TEMPLATE: [[f32; 2]; 5] = [[21.88, 29.54], [42.02, 29.43], [32.01, 40.99], [23.74, 52.78], [40.42, 52.69]];
 /// A face as large as the common embedders' input gains nothing from more pixels.
 const FULL_SIZE_PX: f32 = 112.0;
 /// Laplacian energy relative to contrast at which a face counts as half sharp; measured on blurred portraits.
-const HALF_SHARP: f32 = 0.02;
+const HALF_SHARP: f32 = 0.1;
 
 /// Measures a face. `value = (size/112, at most 1)^½ · (½ + ½ sharpness) · frontality · score`.
 ///

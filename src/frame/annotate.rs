@@ -27,13 +27,14 @@ pub fn draw(image: &mut RgbImage, marks: &[Mark]) {
     let line = (edge / 500).clamp(2, 8) as i64;
     for mark in marks {
         let color = if mark.known { KNOWN } else { OTHER };
-        let [x1, y1, x2, y2] = [mark.bbox.x1, mark.bbox.y1, mark.bbox.x2, mark.bbox.y2].map(|v| v.round() as i64);
+        let [x1, y1, x2, y2] =
+            [mark.bbox.x1, mark.bbox.y1, mark.bbox.x2, mark.bbox.y2].map(|v| v.clamp(-1e6, 1e6).round() as i64);
         fill(image, [x1, y1, x2, y1 + line], color);
         fill(image, [x1, y2 - line, x2, y2], color);
         fill(image, [x1, y1, x1 + line, y2], color);
         fill(image, [x2 - line, y1, x2, y2], color);
         for p in mark.landmarks.iter().flatten() {
-            let (x, y) = (p.x.round() as i64, p.y.round() as i64);
+            let (x, y) = (p.x.clamp(-1e6, 1e6).round() as i64, p.y.clamp(-1e6, 1e6).round() as i64);
             fill(image, [x - line / 2, y - line / 2, x + line - line / 2, y + line - line / 2], color);
         }
     }
@@ -59,9 +60,13 @@ fn text(image: &mut RgbImage, mark: &Mark, edge: u32) {
     let width: i64 = glyphs.iter().map(|g| g.width() as i64).sum();
     let tall = height.val() as i64;
     let (picture_w, picture_h) = (i64::from(image.width()), i64::from(image.height()));
-    let x = (mark.bbox.x1.round() as i64).min(picture_w - width - 8).max(0);
-    let above = mark.bbox.y1.round() as i64 - tall - 4;
-    let y = if above >= 0 { above } else { (mark.bbox.y2.round() as i64).min(picture_h - tall - 4).max(0) };
+    let x = (mark.bbox.x1.clamp(-1e6, 1e6).round() as i64).min(picture_w - width - 8).max(0);
+    let above = mark.bbox.y1.clamp(-1e6, 1e6).round() as i64 - tall - 4;
+    let y = if above >= 0 {
+        above
+    } else {
+        (mark.bbox.y2.clamp(-1e6, 1e6).round() as i64).min(picture_h - tall - 4).max(0)
+    };
     fill(image, [x, y, x + width + 8, y + tall + 4], if mark.known { KNOWN } else { OTHER });
     let mut left = x + 4;
     for glyph in glyphs {
@@ -99,7 +104,12 @@ mod tests {
         let far = BBox::new(-50.0, -50.0, 500.0, 500.0);
         let label = "Žofie 李 \u{1F600}".to_owned();
         let nan = BBox::new(f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3.0);
-        let marks = [far, nan].map(|bbox| Mark { bbox, landmarks: Some([Point::new(1e9, -1e9); 5]), label: label.clone(), known: true });
+        let marks = [far, nan].map(|bbox| Mark {
+            bbox,
+            landmarks: Some([Point::new(1e9, -1e9); 5]),
+            label: label.clone(),
+            known: true,
+        });
         draw(&mut image, &marks);
         assert!(image.pixels().any(|p| *p == KNOWN));
     }
@@ -107,7 +117,8 @@ mod tests {
     #[test]
     fn a_box_is_drawn_where_it_is() {
         let mut image = RgbImage::new(200, 100);
-        let mark = Mark { bbox: BBox::new(20.0, 30.0, 60.0, 80.0), landmarks: None, label: String::new(), known: false };
+        let mark =
+            Mark { bbox: BBox::new(20.0, 30.0, 60.0, 80.0), landmarks: None, label: String::new(), known: false };
         draw(&mut image, &[mark]);
         assert_eq!(*image.get_pixel(20, 50), OTHER);
         assert_eq!(*image.get_pixel(40, 50), Rgb([0, 0, 0]));

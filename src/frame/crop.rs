@@ -5,7 +5,7 @@ use image::{RgbImage, codecs::jpeg::JpegEncoder};
 
 use super::{
     BBox, Point, Similarity,
-    planes::{PixelFormat, Picture, Plane},
+    planes::{Picture, PixelFormat, Plane},
     scale::{self, ToRgb},
 };
 

@@ -6,7 +6,7 @@ use fast_image_resize::{
 };
 use image::RgbImage;
 
-use super::planes::{ColorMatrix, PixelFormat, Picture, Plane};
+use super::planes::{ColorMatrix, Picture, PixelFormat, Plane};
 
 /// YCbCr → RGB for 8-bit values, coefficients of ITU-R BT.601 and BT.709.
 #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,7 @@ use crate::{
     event::{EventKind, EventMatch, NamedPerson, NewEvent},
     face::{Detection, Quality},
     frame::{Frame, Picture, annotate, crop},
-    identity::{Decision, DeciderSettings, Gallery, Statement, Thresholds, TrackDecider},
+    identity::{DeciderSettings, Decision, Gallery, Statement, Thresholds, TrackDecider},
     ids::{CameraId, EventId, ModelId, TrackId},
     time::{self, CaptureTime, Timestamp},
     track::{EndedTrack, LookPlanner, LookSettings},
@@ -79,8 +79,12 @@ impl Appearance {
     pub(super) fn offer(&mut self, frame: &Frame, detection: &Detection, quality: Quality) -> bool {
         let wanted = self.planner.offer(frame.captured.at, detection, quality).is_ok();
         if self.planner.best().is_some_and(|best| best.detection == *detection && best.at == frame.captured.at) {
-            self.best =
-                Some(BestShot { picture: frame.picture.clone(), captured: frame.captured, detection: *detection, quality });
+            self.best = Some(BestShot {
+                picture: frame.picture.clone(),
+                captured: frame.captured,
+                detection: *detection,
+                quality,
+            });
         }
         wanted
     }

@@ -30,7 +30,10 @@ use crate::{
     ids::TrackId,
     telemetry,
     time::{self, Timestamp},
-    track::{EndedTrack, LookSettings, TrackSettings, Tracker, appearance::Departed, appearance::ReturnSettings, appearance::find_return},
+    track::{
+        EndedTrack, LookSettings, TrackSettings, Tracker, appearance::Departed, appearance::ReturnSettings,
+        appearance::find_return,
+    },
 };
 
 /// Section `[events]`.
@@ -179,7 +182,11 @@ impl CameraFaces {
 
     async fn look_at(&mut self, frame: Frame, shared: &LoopShared) -> Vec<Draft> {
         let asked = Instant::now();
-        let found = self.parts.engine.detect(Slot::Camera(self.spec.id.clone()), &frame.picture, Some(self.parts.track.low_score));
+        let found = self.parts.engine.detect(
+            Slot::Camera(self.spec.id.clone()),
+            &frame.picture,
+            Some(self.parts.track.low_score),
+        );
         let found = match found.await {
             Ok(found) => found,
             Err(FaceError::Stopped) => return Vec::new(),
@@ -238,15 +245,11 @@ impl CameraFaces {
     fn wanted(&self, found: Vec<Detection>, (width, height): (u32, u32)) -> Vec<Detection> {
         let all = found.len();
         let min = self.spec.min_face_px as f32;
-        let large: Vec<Detection> =
-            found.into_iter().filter(|d| d.bbox.width().min(d.bbox.height()) >= min).collect();
+        let large: Vec<Detection> = found.into_iter().filter(|d| d.bbox.width().min(d.bbox.height()) >= min).collect();
         let too_small = all - large.len();
         let normalised = |p: Point| Point::new(p.x / width.max(1) as f32, p.y / height.max(1) as f32);
-        let inside: Vec<Detection> = large
-            .iter()
-            .filter(|d| region::counts(&self.spec.regions, normalised(d.bbox.center())))
-            .copied()
-            .collect();
+        let inside: Vec<Detection> =
+            large.iter().filter(|d| region::counts(&self.spec.regions, normalised(d.bbox.center()))).copied().collect();
         telemetry::faces(&self.spec.id, "too_small", too_small as u64);
         telemetry::faces(&self.spec.id, "outside_region", (large.len() - inside.len()) as u64);
         telemetry::faces(&self.spec.id, "tracked", inside.len() as u64);
@@ -265,10 +268,8 @@ impl CameraFaces {
             matched.iter().filter_map(|(id, i)| Some((id.clone(), *detections.get(*i)?))).collect();
         let measured = {
             let faces = faces.clone();
-            picture::blocking(move || {
-                faces.iter().map(|(_, d)| engine.measure(&picture, d)).collect::<Vec<Quality>>()
-            })
-            .await
+            picture::blocking(move || faces.iter().map(|(_, d)| engine.measure(&picture, d)).collect::<Vec<Quality>>())
+                .await
         };
         let Ok(measured) = measured else { return Vec::new() };
         let mut wanted = Vec::new();
@@ -318,7 +319,9 @@ impl CameraFaces {
                 })
                 .collect();
             let Some(template) = new.decider.template() else { continue };
-            let Some(old) = find_return(&departed, &template, new.began, threshold, &self.parts.returns) else { continue };
+            let Some(old) = find_return(&departed, &template, new.began, threshold, &self.parts.returns) else {
+                continue;
+            };
             if self.tracker.reattach(&old, id)
                 && let Some(place) = self.held.iter().position(|h| h.ended.id == old)
                 && let Some(new) = self.live.remove(id)
@@ -430,7 +433,11 @@ impl CameraFaces {
                 for event in written {
                     let latency = event.body.captured.map(|c| time::seconds_between(c.at, time::now()).max(0.0));
                     let latency = latency.filter(|_| event.body.kind != EventKind::Left);
-                    telemetry::event(&event.body.camera, event.body.kind.as_str(), latency.map(Duration::from_secs_f64));
+                    telemetry::event(
+                        &event.body.camera,
+                        event.body.kind.as_str(),
+                        latency.map(Duration::from_secs_f64),
+                    );
                     tracing::debug!(camera = %event.body.camera, kind = event.body.kind.as_str(), position = event.position, "event");
                 }
             }

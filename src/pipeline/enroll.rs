@@ -35,7 +35,7 @@ impl Default for EnrollSettings {
         Self {
             min_face_px: 0.0,
             min_sharpness: 0.08,
-            min_frontality: 0.25,
+            min_frontality: 0.12,
             largest_ratio: 2.0,
             duplicate_similarity: 0.99,
             max_faces_per_person: 50,
@@ -127,12 +127,8 @@ async fn attempt(
     allow_several: bool,
     force: bool,
 ) -> Result<Enrollment, PictureError> {
-    let refused = |r: Refusal, found| Enrollment::Refused {
-        reason: r.reason,
-        message: r.message,
-        similar: r.similar,
-        found,
-    };
+    let refused =
+        |r: Refusal, found| Enrollment::Refused { reason: r.reason, message: r.message, similar: r.similar, found };
     let picture = match desk.decode(image).await {
         Ok(picture) => picture,
         Err(PictureError::Still(error)) => {
@@ -191,7 +187,10 @@ fn choose(
     let mut by_area: Vec<&(Detection, Quality)> = found.iter().collect();
     by_area.sort_by(|a, b| b.0.bbox.area().total_cmp(&a.0.bbox.area()));
     match by_area[..] {
-        [] => Err(refusal(RefusalReason::NoFace, "no face was found; use a picture that shows it larger and from the front")),
+        [] => Err(refusal(
+            RefusalReason::NoFace,
+            "no face was found; use a picture that shows it larger and from the front",
+        )),
         [only] => Ok(*only),
         [first, second, ..] => {
             let ratio = first.0.bbox.area() / second.0.bbox.area().max(1.0);
@@ -221,7 +220,8 @@ fn good_enough(desk: &PictureDesk, quality: &Quality, faces: usize) -> Result<()
         return Err(refusal(RefusalReason::TooSmall, text));
     }
     if quality.sharpness < s.min_sharpness {
-        let text = format!("the face is too blurred: sharpness {:.2}, {:.2} is needed", quality.sharpness, s.min_sharpness);
+        let text =
+            format!("the face is too blurred: sharpness {:.2}, {:.2} is needed", quality.sharpness, s.min_sharpness);
         return Err(refusal(RefusalReason::TooBlurred, text));
     }
     if quality.frontality < s.min_frontality {
@@ -241,7 +241,8 @@ fn duplicate(embedding: &Embedding, existing: &[EnrolledFace], settings: &Enroll
         // Faces of another model can't be compared and so are no duplicates.
         let Ok(similarity) = embedding.similarity(&face.embedding) else { continue };
         if similarity >= settings.duplicate_similarity {
-            let text = format!("this face is enrolled already as {} ({}), similarity {similarity:.3}", face.id, face.source);
+            let text =
+                format!("this face is enrolled already as {} ({}), similarity {similarity:.3}", face.id, face.source);
             return Err(refusal(RefusalReason::Duplicate, text));
         }
     }

@@ -242,11 +242,8 @@ impl Fleet {
         })?;
         let desk = &self.0.parts.loops.desk;
         let thresholds = desk.thresholds(view.spec.threshold_override);
-        let faces = if annotate {
-            desk.answer(&frame.picture, &view.spec.watchlists, &thresholds).await?
-        } else {
-            Vec::new()
-        };
+        let faces =
+            if annotate { desk.answer(&frame.picture, &view.spec.watchlists, &thresholds).await? } else { Vec::new() };
         let (drawn_picture, drawn_faces) = (frame.picture.clone(), faces.clone());
         let jpeg = picture::blocking(move || picture::drawn(&drawn_picture, &drawn_faces))
             .await?

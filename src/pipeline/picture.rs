@@ -226,7 +226,11 @@ impl PictureDesk {
         enroll::enroll(self, person, image, source, allow_several, force).await
     }
 
-    async fn largest(&self, image: Bytes, which: &'static str) -> Result<((Detection, Quality), Embedding), PictureError> {
+    async fn largest(
+        &self,
+        image: Bytes,
+        which: &'static str,
+    ) -> Result<((Detection, Quality), Embedding), PictureError> {
         let picture = self.decode(image).await?;
         let found = self.find(&picture, None).await?;
         let face = found

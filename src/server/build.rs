@@ -119,7 +119,9 @@ impl Recognition {
 }
 
 fn start_engine(config: &Config) -> Result<FaceEngine, StartError> {
-    let manifest = models::manifest::load(Some(config.models.manifest.as_str()).filter(|m| !m.is_empty()).map(PathBuf::from).as_deref())?;
+    let manifest = models::manifest::load(
+        Some(config.models.manifest.as_str()).filter(|m| !m.is_empty()).map(PathBuf::from).as_deref(),
+    )?;
     let dir = models::locate::models_dir(&config.models.dir);
     let detector: ModelId = config.models.detector.parse()?;
     let embedder: ModelId = config.models.embedder.parse()?;

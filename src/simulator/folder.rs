@@ -10,7 +10,9 @@ use super::scene::{Actor, CardShape, Scene, Waypoint};
 use super::{Background, SimulatorError};
 
 /// Time from one picture's entrance to the next one's, unless told otherwise.
-pub const DEFAULT_PERIOD: Duration = Duration::from_secs(7);
+pub const DEFAULT_PERIOD: Duration = Duration::from_secs(8);
+/// Share of the period in which somebody may be seen; the rest is empty background, so that each walk is an appearance of its own.
+const WALKING: f32 = 0.75;
 const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 /// Longest side of a picture that is decoded, pixels.
 const MAX_SIDE: u32 = 12_000;
@@ -34,7 +36,7 @@ pub fn scene(path: &Path, size: (u32, u32), fps: u32, period: Duration) -> Resul
 
 /// An actor who walks in from one side, stays a while in the middle, and leaves on the other side before `period` ends.
 ///
-/// The whole picture is shown, as large as fits; 15 % of the period is empty background at the end.
+/// The whole picture is shown, as large as fits; about a third of the period is empty background at the end.
 pub fn walk_through(
     label: String,
     picture: Arc<RgbImage>,
@@ -50,7 +52,7 @@ pub fn walk_through(
     let outside = 0.5 + aspect * height * 1.1 / frame_aspect / 2.0 + 0.02;
     let side = if from_left { -1.0 } else { 1.0 };
     let at = |part: f32, x: f32, zoom: f32| Waypoint {
-        at: enters_at + period.mul_f32(part),
+        at: enters_at + period.mul_f32(part * WALKING),
         x: 0.5 + x,
         y: 0.5,
         height: height * zoom,

@@ -108,7 +108,17 @@ impl Client {
     }
 
     fn times(&self, count: usize) -> Vec<gst::ClockTime> {
-        (0..count).map(|_| { let s = self.next(); eprintln!("{:?}", s.buffer()); s.buffer().unwrap().pts().unwrap_or_default() }).collect()
+        (0..count)
+            .map(|_| {
+                let s = self.next();
+                s.buffer().unwrap().pts()
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            // Parameter sets that the depayloader sends ahead of a picture have no time of their own.
+            .flatten()
+            .filter(|pts| *pts > gst::ClockTime::ZERO)
+            .collect()
     }
 }
 

@@ -69,7 +69,11 @@ impl Matrix {
         }
         let mut hits: Vec<PersonHit> = best
             .into_iter()
-            .map(|(person, (similarity, row))| PersonHit { person: person.clone(), face: self.faces[row].clone(), similarity })
+            .map(|(person, (similarity, row))| PersonHit {
+                person: person.clone(),
+                face: self.faces[row].clone(),
+                similarity,
+            })
             .collect();
         hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
         hits.truncate(query.limit);

@@ -6,6 +6,8 @@
 mod conformance;
 pub mod exact;
 pub mod qdrant;
+#[cfg(test)]
+mod qdrant_fake;
 pub mod sqlite;
 
 use std::path::PathBuf;
@@ -25,7 +27,9 @@ pub enum StoreError {
     #[error("the data folder {0} is in use by another visage server; stop that one or choose another with --data-dir")]
     InUse(PathBuf),
     /// Data of a newer version.
-    #[error("the data in {path} is of version {found}, this program knows up to {known}: use a newer visage, or restore the backup made before the upgrade")]
+    #[error(
+        "the data in {path} is of version {found}, this program knows up to {known}: use a newer visage, or restore the backup made before the upgrade"
+    )]
     Newer {
         /// Which file.
         path: PathBuf,

@@ -27,7 +27,7 @@ pub struct ReturnSettings {
 
 impl Default for ReturnSettings {
     fn default() -> Self {
-        Self { within_ms: 4000, extra: 0.08, lead: 0.05 }
+        Self { within_ms: 2000, extra: 0.08, lead: 0.05 }
     }
 }
 

@@ -3,8 +3,8 @@
 use tonic::Code;
 use visage::{
     proto::v1::{
-        Camera, CameraState, CaptureSnapshotRequest, CreateCameraRequest, Credentials, DeleteCameraRequest, GetCameraRequest,
-        ListCamerasRequest, UpdateCameraRequest,
+        Camera, CameraState, CaptureSnapshotRequest, CreateCameraRequest, Credentials, DeleteCameraRequest,
+        GetCameraRequest, ListCamerasRequest, UpdateCameraRequest,
     },
     simulator::{Fault, SimCamera, Simulator, SimulatorSettings},
 };
@@ -12,10 +12,8 @@ use visage::{
 use crate::support::Server;
 
 fn pattern(credentials: Option<(&str, &str)>) -> Simulator {
-    let credentials = credentials.map(|(user, password)| visage::simulator::Credentials {
-        username: user.into(),
-        password: password.into(),
-    });
+    let credentials = credentials
+        .map(|(user, password)| visage::simulator::Credentials { user: user.into(), password: password.into() });
     let cameras = vec![SimCamera::parse("test=pattern,size=640x360,fps=15").unwrap()];
     Simulator::start(SimulatorSettings { port: 0, credentials, cameras, ..Default::default() }).unwrap()
 }
@@ -25,7 +23,7 @@ async fn a_wrong_password_is_told_and_a_right_one_mends_it_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let sim = pattern(Some(("admin", "secret-4711")));
     let server = Server::start(dir.path()).await;
-    let plain = sim.url("test").unwrap();
+    let plain = sim.url("test");
     let wrong = plain.replace("rtsp://", "rtsp://admin:wr0ng-pass@");
     let added = server.add_camera("test", &wrong).await;
     assert!(!format!("{added:?}").contains("wr0ng-pass"), "the password came back");
@@ -64,9 +62,9 @@ async fn a_camera_that_goes_away_is_retried_and_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let sim = pattern(None);
     let server = Server::start(dir.path()).await;
-    server.add_camera("test", &sim.url("test").unwrap()).await;
+    server.add_camera("test", &sim.url("test")).await;
     server.camera_in("test", CameraState::Streaming).await;
-    sim.fault("test", Fault::Restart { away: std::time::Duration::from_secs(4) }).unwrap();
+    sim.fault("test", Fault::Restart(std::time::Duration::from_secs(4))).unwrap();
     let status = server.camera_in("test", CameraState::Retrying).await;
     assert!(!status.reason.is_empty() && status.next_retry.is_some(), "{status:?}");
     let status = server.camera_in("test", CameraState::Streaming).await;
@@ -93,7 +91,10 @@ async fn faulty_cameras_are_refused_and_change_nothing() {
     }
     assert!(cameras.list_cameras(ListCamerasRequest::default()).await.unwrap().into_inner().cameras.is_empty());
     cameras.create_camera(create("a", "rtsp://127.0.0.1:1/x")).await.unwrap();
-    assert_eq!(cameras.create_camera(create("a", "rtsp://127.0.0.1:1/y")).await.unwrap_err().code(), Code::AlreadyExists);
+    assert_eq!(
+        cameras.create_camera(create("a", "rtsp://127.0.0.1:1/y")).await.unwrap_err().code(),
+        Code::AlreadyExists
+    );
     let status = server.camera_in("a", CameraState::Retrying).await;
     assert!(status.reason.to_lowercase().contains("refused"), "{}", status.reason);
     let name = "cameras/a".to_owned();

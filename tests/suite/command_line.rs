@@ -110,5 +110,8 @@ async fn a_configuration_fault_names_the_nearest_key_and_print_config_masks_secr
     command.args(["serve", "--print-config"]).env("VISAGE_GALLERY__QDRANT__API_KEY", "hush-hush-key");
     let (code, stdout, _) = output(command).await;
     assert_eq!(code, 0);
-    assert!(stdout.contains("server.listen") && stdout.contains("***") && !stdout.contains("hush-hush-key"), "{stdout}");
+    assert!(
+        stdout.contains("server.listen") && stdout.contains("***") && !stdout.contains("hush-hush-key"),
+        "{stdout}"
+    );
 }

@@ -28,12 +28,16 @@ async fn a_known_person_is_named_once_and_a_resumed_subscriber_sees_neither_gap_
     server.know("barack-obama", "Barack Obama", "obama.jpg").await;
     server.know("joe-biden", "Joe Biden", "biden.jpg").await;
     let mut feed = server.stream(None).await;
-    server.add_camera("door", &sim.url("door").unwrap()).await;
+    server.add_camera("door", &sim.url("door")).await;
 
     let (seen, token) = feed.until(|e| e.kind() == EventKind::Left).await;
     let track = seen.last().unwrap().track.clone();
     let kinds: Vec<EventKind> = seen.iter().filter(|e| e.track == track).map(|e| e.kind()).collect();
-    assert_eq!(kinds, [EventKind::Appeared, EventKind::Recognized, EventKind::Left], "one appearance, a handful of events");
+    assert_eq!(
+        kinds,
+        [EventKind::Appeared, EventKind::Recognized, EventKind::Left],
+        "one appearance, a handful of events"
+    );
     let recognized = seen.iter().find(|e| e.kind() == EventKind::Recognized).unwrap();
     assert_eq!(person(recognized), "people/barack-obama");
     let matched = recognized.r#match.as_ref().unwrap();
@@ -73,7 +77,7 @@ async fn a_stranger_stays_unknown_and_says_why() {
     let server = Server::start(&dir.path().join("data")).await;
     server.know("barack-obama", "Barack Obama", "obama.jpg").await;
     let mut feed = server.stream(None).await;
-    server.add_camera("lobby", &sim.url("lobby").unwrap()).await;
+    server.add_camera("lobby", &sim.url("lobby")).await;
     let (seen, _) = feed.until(|e| e.kind() == EventKind::Left).await;
     assert!(seen.iter().all(|e| e.kind() != EventKind::Recognized && person(e).is_empty()), "a stranger got a name");
     let unknown = seen.iter().find(|e| e.kind() == EventKind::Unknown).expect("no UNKNOWN was told");
@@ -87,13 +91,14 @@ async fn two_cameras_with_different_people_do_not_mix() {
     let dir = tempfile::tempdir().unwrap();
     let east = folder_of(dir.path(), "east", &["obama3.jpg"]);
     let west = folder_of(dir.path(), "west", &["biden.jpg"]);
-    let sim = simulator(&[format!("east={},codec=h265", east.display()), format!("west={},codec=mjpeg", west.display())]);
+    let sim =
+        simulator(&[format!("east={},codec=h265", east.display()), format!("west={},codec=mjpeg", west.display())]);
     let server = Server::start(&dir.path().join("data")).await;
     server.know("barack-obama", "Barack Obama", "obama.jpg").await;
     server.know("joe-biden", "Joe Biden", "biden.jpg").await;
     let mut feed = server.stream(None).await;
     for id in ["east", "west"] {
-        server.add_camera(id, &sim.url(id).unwrap()).await;
+        server.add_camera(id, &sim.url(id)).await;
     }
     let mut named: BTreeSet<(String, String)> = BTreeSet::new();
     feed.until(|e| {

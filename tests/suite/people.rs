@@ -1,9 +1,7 @@
 //! Enrolment and its refusals, and erasure.
 
 use tonic::Code;
-use visage::proto::v1::{
-    DeletePersonRequest, GetPersonRequest, IdentifyFacesRequest, ListFacesRequest, RefusalReason,
-};
+use visage::proto::v1::{DeletePersonRequest, GetPersonRequest, IdentifyFacesRequest, ListFacesRequest, RefusalReason};
 
 use crate::support::{Server, bytes};
 
@@ -14,7 +12,9 @@ async fn pictures_that_can_not_be_used_are_refused_with_the_reason() {
     server.add_person("anna", "Anna").await;
     let blank = {
         let mut png = std::io::Cursor::new(Vec::new());
-        image::RgbImage::from_pixel(640, 480, image::Rgb([90, 120, 90])).write_to(&mut png, image::ImageFormat::Png).unwrap();
+        image::RgbImage::from_pixel(640, 480, image::Rgb([90, 120, 90]))
+            .write_to(&mut png, image::ImageFormat::Png)
+            .unwrap();
         png.into_inner()
     };
     for (image, reason) in [

@@ -191,8 +191,7 @@ impl Server {
     /// Waits until a camera is in a state; its status.
     pub async fn camera_in(&self, id: &str, state: CameraState) -> CameraStatus {
         let names = vec![format!("cameras/{id}")];
-        let mut stream =
-            self.cameras().await.watch_cameras(WatchCamerasRequest { names }).await.unwrap().into_inner();
+        let mut stream = self.cameras().await.watch_cameras(WatchCamerasRequest { names }).await.unwrap().into_inner();
         let mut last = None;
         let wait = async {
             while let Some(message) = stream.message().await.unwrap() {

@@ -158,7 +158,8 @@ const FIELDS: [&str; 14] = [
 
 /// Everything but id, name and URL, where it is set.
 fn fill_rest(spec: &mut CameraSpec, wire: &v1::Camera) -> Result<(), Faults> {
-    let paths: Vec<String> = FIELDS.iter().filter(|f| !["display_name", "url"].contains(f)).map(|f| (*f).to_owned()).collect();
+    let paths: Vec<String> =
+        FIELDS.iter().filter(|f| !["display_name", "url"].contains(f)).map(|f| (*f).to_owned()).collect();
     apply(spec, wire, &paths, true)
 }
 
@@ -168,7 +169,10 @@ fn fill_rest(spec: &mut CameraSpec, wire: &v1::Camera) -> Result<(), Faults> {
 /// Unknown paths and values that can't be read, all at once.
 pub fn update(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String]) -> Result<(), Faults> {
     if let Some(bad) = paths.iter().find(|p| !FIELDS.contains(&p.as_str())) {
-        return Err(vec![("update_mask".into(), format!("{bad:?} is no field that can be changed; there are {}", FIELDS.join(", ")))]);
+        return Err(vec![(
+            "update_mask".into(),
+            format!("{bad:?} is no field that can be changed; there are {}", FIELDS.join(", ")),
+        )]);
     }
     if paths.is_empty() {
         let all: Vec<String> = FIELDS.iter().map(|f| (*f).to_owned()).collect();
@@ -194,9 +198,11 @@ fn apply(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String], only_set: b
         }
     }
     if has("credentials", wire.credentials.is_some()) {
-        spec.credentials = wire.credentials.as_ref().filter(|c| !c.username.is_empty() || !c.password.is_empty()).map(|c| {
-            Credentials { username: c.username.clone(), password: Secret::new(c.password.clone()) }
-        });
+        spec.credentials = wire
+            .credentials
+            .as_ref()
+            .filter(|c| !c.username.is_empty() || !c.password.is_empty())
+            .map(|c| Credentials { username: c.username.clone(), password: Secret::new(c.password.clone()) });
     }
     if has("transport", wire.transport != 0) {
         match v1::Transport::try_from(wire.transport) {
@@ -226,7 +232,9 @@ fn apply(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String], only_set: b
         match sampling.max_detection_delay.as_ref().map(from_duration) {
             None => spec.sampling.max_detection_delay = defaults.max_detection_delay,
             Some(Some(delay)) => spec.sampling.max_detection_delay = delay,
-            Some(None) => faults.push(("camera.sampling.max_detection_delay".into(), "is negative or out of range".into())),
+            Some(None) => {
+                faults.push(("camera.sampling.max_detection_delay".into(), "is negative or out of range".into()))
+            }
         }
     }
     if has("min_face_px", wire.min_face_px != 0) {
@@ -269,7 +277,13 @@ mod tests {
         bad.sampling = Some(v1::SamplingPolicy { idle_fps: -1.0, active_fps: f32::NAN, max_detection_delay: None });
         let faults = from_wire("c".parse().unwrap(), bad, now()).unwrap_err();
         let fields: Vec<&str> = faults.iter().map(|(f, _)| f.as_str()).collect();
-        for field in ["camera.url", "camera.min_face_px", "camera.transport", "camera.threshold_override", "camera.sampling.idle_fps"] {
+        for field in [
+            "camera.url",
+            "camera.min_face_px",
+            "camera.transport",
+            "camera.threshold_override",
+            "camera.sampling.idle_fps",
+        ] {
             assert!(fields.contains(&field), "{field} is missing in {fields:?}");
         }
         let spec = from_wire("c".parse().unwrap(), wire("rtsp://joe:pw-4711@h/x"), now()).unwrap();

@@ -59,9 +59,17 @@ pub fn check(person: &Person) -> Result<(), Vec<(String, String)>> {
     need(!person.display_name.chars().any(char::is_control), "display_name", "must not hold control characters");
     need(person.external_id.len() <= 200, "external_id", "is longer than 200 bytes");
     let label = |(k, v): (&String, &String)| !k.is_empty() && k.len() <= 63 && v.len() <= 255;
-    need(person.labels.len() <= 64 && person.labels.iter().all(label), "labels", "at most 64, keys of 1 to 63 bytes, values of at most 255");
+    need(
+        person.labels.len() <= 64 && person.labels.iter().all(label),
+        "labels",
+        "at most 64, keys of 1 to 63 bytes, values of at most 255",
+    );
     let list = |w: &String| !w.is_empty() && w.len() <= 63;
-    need(person.watchlists.len() <= 64 && person.watchlists.iter().all(list), "watchlists", "at most 64, each of 1 to 63 bytes");
+    need(
+        person.watchlists.len() <= 64 && person.watchlists.iter().all(list),
+        "watchlists",
+        "at most 64, each of 1 to 63 bytes",
+    );
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -72,7 +80,9 @@ pub fn check(person: &Person) -> Result<(), Vec<(String, String)>> {
 pub fn apply(person: &mut Person, wire: v1::Person, paths: &[String]) -> Result<(), Vec<(String, String)>> {
     let all = paths.is_empty();
     let has = |path: &str| paths.iter().any(|p| p == path);
-    if let Some(bad) = paths.iter().find(|p| !["display_name", "external_id", "labels", "watchlists"].contains(&p.as_str())) {
+    if let Some(bad) =
+        paths.iter().find(|p| !["display_name", "external_id", "labels", "watchlists"].contains(&p.as_str()))
+    {
         return Err(vec![("update_mask".into(), format!("{bad:?} is no field that can be changed"))]);
     }
     if has("display_name") || (all && !wire.display_name.is_empty()) {

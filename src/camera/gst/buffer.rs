@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use gstreamer::{ClockTime, ReferenceTimestampMeta};
-use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrame, VideoFrameExt, video_frame::Readable};
+use gstreamer_video::{
+    VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrame, VideoFrameExt, video_frame::Readable,
+};
 
 use crate::{
     frame::{ColorMatrix, PixelFormat, Pixels, Plane},
@@ -64,7 +66,9 @@ pub(super) fn captured(buffer: &gstreamer::BufferRef, age: Duration, now: Timest
         .filter(|meta| meta.reference().structure(0).is_some_and(|s| s.name() == "timestamp/x-ntp"))
         .find_map(|meta| ntp(meta.timestamp()));
     match by_camera {
-        Some(at) if seconds_between(at, arrived).abs() <= BELIEVED_S => CaptureTime { at, origin: CaptureOrigin::SenderReport },
+        Some(at) if seconds_between(at, arrived).abs() <= BELIEVED_S => {
+            CaptureTime { at, origin: CaptureOrigin::SenderReport }
+        }
         _ => CaptureTime { at: arrived, origin: CaptureOrigin::Arrival },
     }
 }

@@ -21,7 +21,11 @@ fn end_of_error(error: &glib::Error, debug: &str) -> SourceEnd {
     let text = format!("{} {debug}", error.message()).to_lowercase();
     let says = |word: &str| text.contains(word);
     let by_text = || {
-        if says("could not resolve") || says("resolving") || says("name or service not known") || says("no address associated") {
+        if says("could not resolve")
+            || says("resolving")
+            || says("name or service not known")
+            || says("no address associated")
+        {
             Cause::Dns
         } else if says("refused") {
             Cause::Refused
@@ -38,11 +42,13 @@ fn end_of_error(error: &glib::Error, debug: &str) -> SourceEnd {
     let cause = match (error.kind::<ResourceError>(), error.kind::<StreamError>(), error.kind::<CoreError>()) {
         (Some(ResourceError::NotFound), _, _) => Cause::NotFound,
         (Some(ResourceError::NotAuthorized), _, _) => Cause::Unauthorized,
-        (Some(ResourceError::OpenRead | ResourceError::OpenWrite | ResourceError::OpenReadWrite), _, _) => match by_text() {
-            // What is left when a connection can't be opened at all.
-            Cause::Other => Cause::Refused,
-            cause => cause,
-        },
+        (Some(ResourceError::OpenRead | ResourceError::OpenWrite | ResourceError::OpenReadWrite), _, _) => {
+            match by_text() {
+                // What is left when a connection can't be opened at all.
+                Cause::Other => Cause::Refused,
+                cause => cause,
+            }
+        }
         (Some(ResourceError::Read | ResourceError::Close | ResourceError::Write), _, _) => match by_text() {
             Cause::Other => Cause::Closed,
             cause => cause,

@@ -9,6 +9,7 @@ mod buffer;
 mod bus;
 mod elements;
 mod pipeline;
+mod reach;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub fn gstreamer_version() -> String {
 #[async_trait]
 impl SourceOpener for GstOpener {
     async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Source>, SourceEnd> {
+        reach::resolve(&request.url).await?;
         let request = request.clone();
         // Changing states takes locks and may load plugins.
         let opened = tokio::task::spawn_blocking(move || pipeline::open(&request)).await;

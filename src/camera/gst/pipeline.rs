@@ -12,13 +12,13 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use gstreamer::{
-    BufferFlags, Caps, ClockTime, ElementFactory, FlowError, FlowSuccess, PadProbeReturn, PadProbeType, Pipeline, State,
-    bus::BusStream, glib, prelude::*,
+    BufferFlags, Caps, ClockTime, ElementFactory, FlowError, FlowSuccess, PadProbeReturn, PadProbeType, Pipeline,
+    State, bus::BusStream, glib, prelude::*,
 };
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use tokio::sync::Notify;
 
-use super::{buffer, bus, elements};
+use super::{buffer, bus, elements, reach};
 use crate::{
     camera::{
         FrameSlot,
@@ -74,6 +74,7 @@ pub(super) struct GstSource {
     pipeline: Pipeline,
     messages: BusStream,
     shared: Arc<Shared>,
+    url: url::Url,
 }
 
 /// Builds and starts a pipeline. Blocks.
@@ -111,7 +112,8 @@ pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
     // Other media (audio, metadata) are not even set up.
     source.connect("select-stream", false, |values| {
         let caps = values.get(2).and_then(|v| v.get::<Caps>().ok());
-        let video = caps.as_ref().and_then(|c| c.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
+        let video =
+            caps.as_ref().and_then(|c| c.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
         Some(video.to_value())
     });
     pipeline.add(&source).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))?;
@@ -130,7 +132,7 @@ pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
         }
     });
     let Some(bus) = pipeline.bus() else { return Err(SourceEnd::new(Cause::Other, "the pipeline has no bus")) };
-    let opened = GstSource { messages: bus.stream(), pipeline, shared };
+    let opened = GstSource { messages: bus.stream(), pipeline, shared, url: request.url.clone() };
     opened.pipeline.set_state(State::Playing).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))?;
     Ok(opened)
 }
@@ -272,7 +274,7 @@ impl Source for GstSource {
                 }
                 message = self.messages.next() => match message {
                     Some(message) => if let Some(end) = bus::end_of(&message) {
-                        return Err(end);
+                        return Err(reach::refine(end, &self.url).await);
                     },
                     None => return Err(SourceEnd::new(Cause::Other, "the pipeline is gone")),
                 },

@@ -32,10 +32,9 @@ impl Server {
             factory.set_launch(&launch);
             factory.set_shared(true);
             server.mount_points().unwrap().add_factory("/test", factory);
-            let id = server.attach(Some(&context)).unwrap();
+            let _source = server.attach(Some(&context)).unwrap();
             tx.send((main_loop.clone(), server.bound_port())).unwrap();
             main_loop.run();
-            id.remove();
         });
         let (main_loop, port) = rx.recv().unwrap();
         Self { main_loop, thread: Some(thread), port }
@@ -80,14 +79,18 @@ async fn first_frames(server: &Server, transport: Transport, codec: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn h264_plays_over_tcp_and_udp() {
-    let server = Server::start(&format!("{PATTERN} x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )"));
+    let server = Server::start(&format!(
+        "{PATTERN} x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )"
+    ));
     first_frames(&server, Transport::Tcp, "H264").await;
     first_frames(&server, Transport::Udp, "H264").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn h265_and_mjpeg_play() {
-    let h265 = Server::start(&format!("{PATTERN} x265enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph265pay name=pay0 pt=96 )"));
+    let h265 = Server::start(&format!(
+        "{PATTERN} x265enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! h265parse config-interval=-1 ! rtph265pay name=pay0 pt=96 )"
+    ));
     first_frames(&h265, Transport::Tcp, "H265").await;
     let jpeg = Server::start(&format!("{PATTERN} jpegenc ! rtpjpegpay name=pay0 pt=26 )"));
     first_frames(&jpeg, Transport::Tcp, "JPEG").await;
@@ -107,9 +110,14 @@ async fn a_wrong_path_a_closed_port_and_an_unknown_host_are_told_apart() {
         (at(format!("rtsp://127.0.0.1:{free}/x")), Cause::Refused),
         (at("rtsp://no-such-host.invalid/x".into()), Cause::Dns),
     ] {
-        let mut source = opener.open(&request).await.unwrap();
-        let end = tokio::time::timeout(Duration::from_secs(30), source.next()).await.expect("no end came").unwrap_err();
+        let end = match opener.open(&request).await {
+            Err(end) => end,
+            Ok(mut source) => {
+                let next = tokio::time::timeout(Duration::from_secs(30), source.next()).await;
+                source.close().await;
+                next.expect("no end came").unwrap_err()
+            }
+        };
         assert_eq!(end.cause, cause, "{}: {end}", request.url);
-        source.close().await;
     }
 }

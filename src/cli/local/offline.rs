@@ -21,7 +21,11 @@ impl Recognizer {
     /// # Errors
     /// When the directory does not exist, is in use, or a model is missing.
     pub async fn open(data_dir: &Path) -> anyhow::Result<Self> {
-        anyhow::ensure!(data_dir.is_dir(), "data directory {} does not exist; give it with --data-dir", data_dir.display());
+        anyhow::ensure!(
+            data_dir.is_dir(),
+            "data directory {} does not exist; give it with --data-dir",
+            data_dir.display()
+        );
         let flags = [("server.data_dir", config::load::Flag::Text(data_dir.display().to_string()))];
         let loaded = config::load(None, &flags)?;
         Ok(Self(Recognition::open(&loaded.config).await?))

@@ -72,9 +72,11 @@ pub async fn connect(globals: &Globals) -> Result<Connection, Failure> {
     let address = parse::address(&globals.server);
     let bearer = match &globals.token {
         // The error is not shown: it might quote the token.
-        Some(token) => Some(format!("Bearer {token}").parse::<MetadataValue<Ascii>>().map_err(|_| {
-            Failure::usage("the token holds characters that cannot be sent")
-        })?),
+        Some(token) => Some(
+            format!("Bearer {token}")
+                .parse::<MetadataValue<Ascii>>()
+                .map_err(|_| Failure::usage("the token holds characters that cannot be sent"))?,
+        ),
         None => None,
     }
     .map(|mut value| {

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{cli::{error::Failure, picture_file}, ids::slugify};
+use crate::{
+    cli::{error::Failure, picture_file},
+    ids::slugify,
+};
 
 /// One person to enrol and their pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +85,9 @@ mod tests {
     #[test]
     fn folders_become_people() {
         let dir = tempfile::tempdir().unwrap();
-        for file in ["Ann Lee/b.jpg", "Ann Lee/a.PNG", "Ann Lee/notes.txt", "Ann Lee/.c.jpg", "bob/1.webp", "none/x.txt"] {
+        for file in
+            ["Ann Lee/b.jpg", "Ann Lee/a.PNG", "Ann Lee/notes.txt", "Ann Lee/.c.jpg", "bob/1.webp", "none/x.txt"]
+        {
             put(dir.path(), file);
         }
         let (people, empty) = from_dir(dir.path()).unwrap();

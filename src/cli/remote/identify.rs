@@ -93,7 +93,9 @@ pub async fn run(args: Args, who: &mut dyn Identify, io: &mut Io<'_>) -> Outcome
         match one(&args, image, target.as_deref(), who, io).await {
             Ok(()) => {}
             // Nothing better comes after these.
-            Err(failure) if failure.quiet || failure.exit == UNREACHABLE || args.images.len() == 1 => return Err(failure),
+            Err(failure) if failure.quiet || failure.exit == UNREACHABLE || args.images.len() == 1 => {
+                return Err(failure);
+            }
             Err(mut failure) => {
                 let path = image.display().to_string();
                 if !failure.message.contains(&path) {

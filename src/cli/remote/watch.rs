@@ -143,8 +143,11 @@ pub async fn run(args: Args, globals: &Globals, io: &mut Io<'_>, stop: impl Futu
 }
 
 async fn follow(args: &Args, globals: &Globals, io: &mut Io<'_>, cursor: &mut Cursor, mut from_now: bool) -> Outcome {
-    let schedule =
-        ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE).with_jitter().without_max_times();
+    let schedule = ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times();
     let mut pauses = schedule.build();
     let mut first = true;
     loop {
@@ -213,7 +216,10 @@ async fn attempt(
                 io.object(&serde_json::json!({"gap": json::to_value("Gap", &gap)?, "resumeToken": token}))?;
             }
             Some(Message::Gap(gap)) => {
-                let text = format!("events {} to {} were deleted before they were read", gap.first_position, gap.last_position);
+                let text = format!(
+                    "events {} to {} were deleted before they were read",
+                    gap.first_position, gap.last_position
+                );
                 let text = io.ink(Ink::Red, &text);
                 io.line(text)?;
             }
@@ -283,7 +289,8 @@ fn human(event: &Event, io: &Io<'_>) -> String {
         _ if answer.display_name.is_empty() => parse::id(&answer.person).to_owned(),
         _ => plain(&answer.display_name),
     };
-    let confidence = if answer.person.is_empty() { String::new() } else { format!("{:.0} %", answer.confidence * 100.0) };
+    let confidence =
+        if answer.person.is_empty() { String::new() } else { format!("{:.0} %", answer.confidence * 100.0) };
     let dwell = event.dwell.as_ref().map(|dwell| format!("stayed {:.1} s", parse::seconds(dwell))).unwrap_or_default();
     let reason = plain(&event.reason);
     let line = format!(

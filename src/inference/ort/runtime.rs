@@ -11,7 +11,9 @@ use ort::environment::Environment;
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The library does not load.
-    #[error("the ONNX Runtime library {path} can't be loaded ({message}); run `make setup`, or set inference.runtime_library")]
+    #[error(
+        "the ONNX Runtime library {path} can't be loaded ({message}); run `make setup`, or set inference.runtime_library"
+    )]
     Load {
         /// Which file.
         path: PathBuf,

@@ -46,7 +46,8 @@ impl OrtSession {
             }
         };
         let session = builder.commit_from_file(path).map_err(|e| fail(e.to_string()))?;
-        let input = session.inputs().first().map(|i| i.name().to_owned()).ok_or_else(|| fail("it has no input".into()))?;
+        let input =
+            session.inputs().first().map(|i| i.name().to_owned()).ok_or_else(|| fail("it has no input".into()))?;
         Ok(Self { session, input })
     }
 }

@@ -68,9 +68,13 @@ impl EventLog for SqliteStore {
                 let text = serde_json::to_string(&body)?;
                 let sql = "INSERT INTO events (id, created_us, camera, person, body) VALUES (?1, ?2, ?3, ?4, ?5)";
                 let created = micros(body.created);
-                transaction
-                    .prepare_cached(sql)?
-                    .execute(params![body.id.as_str(), created, body.camera.as_str(), person, text])?;
+                transaction.prepare_cached(sql)?.execute(params![
+                    body.id.as_str(),
+                    created,
+                    body.camera.as_str(),
+                    person,
+                    text
+                ])?;
                 let position = transaction.last_insert_rowid() as u64;
                 if let Some(jpeg) = &image {
                     let sql = "INSERT INTO pictures (event, jpeg) VALUES (?1, ?2)";
@@ -186,7 +190,8 @@ impl EventLog for SqliteStore {
     }
 
     async fn remove_before(&self, time: Timestamp) -> Result<u64, EventLogError> {
-        let removed = self.write(move |c| Ok(c.execute("DELETE FROM events WHERE created_us < ?1", [micros(time)])? as u64));
+        let removed =
+            self.write(move |c| Ok(c.execute("DELETE FROM events WHERE created_us < ?1", [micros(time)])? as u64));
         removed.await.map_err(failed)
     }
 

@@ -90,7 +90,8 @@ impl GalleryStore for SqliteStore {
             let rows = statement.query_map(params![after, limit.min(1 << 30) as i64], |r| {
                 Ok((r.get::<_, String>(0)?, r.get::<_, u32>(1)?))
             })?;
-            rows.map(|row| row.map_err(CommandError::from).and_then(|(b, n)| Ok((serde_json::from_str(&b)?, n)))).collect()
+            rows.map(|row| row.map_err(CommandError::from).and_then(|(b, n)| Ok((serde_json::from_str(&b)?, n))))
+                .collect()
         });
         found.await.map_err(failed)
     }

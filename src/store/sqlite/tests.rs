@@ -95,7 +95,7 @@ async fn cameras_survive_a_reopening_and_revisions_guard_changes() {
     store.close().await;
     drop(store);
     let store = SqliteStore::open(dir.path()).unwrap();
-    assert_eq!(store.list().await.unwrap(), [changed]);
+    assert_eq!(CameraStore::list(&store).await.unwrap(), [changed]);
     store.remove(&door.id).await.unwrap();
     assert!(matches!(store.remove(&door.id).await, Err(CameraStoreError::NotFound(_))));
 }
@@ -170,7 +170,7 @@ async fn positions_have_no_holes_under_concurrent_appends_and_subscribers_miss_n
     let next = store.append(vec![event(EventKind::Left)]).await.unwrap();
     assert_eq!(next[0].position, 161);
     let left = EventFilter { kinds: vec![EventKind::Left], ..Default::default() };
-    let page = store.list(&EventQuery { filter: left, limit: 5, ..Default::default() }).await.unwrap();
+    let page = EventLog::list(&*store, &EventQuery { filter: left, limit: 5, ..Default::default() }).await.unwrap();
     assert_eq!(page.iter().map(|e| e.position).collect::<Vec<_>>(), [161, 160, 158, 156, 154]);
 }
 

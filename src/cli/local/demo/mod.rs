@@ -64,7 +64,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     say("2. the server");
     let data = work.path().join("data").display().to_string();
     let (listen, http) = (format!("127.0.0.1:{grpc}"), format!("127.0.0.1:{}", free_port()?));
-    visage.start(&["serve", "--data-dir", &data, "--listen", &listen, "--http", &http].map(str::to_owned), 0, "").await?;
+    visage
+        .start(&["serve", "--data-dir", &data, "--listen", &listen, "--http", &http].map(str::to_owned), 0, "")
+        .await?;
     visage.ready(Duration::from_secs(60)).await?;
 
     say("3. enrol a folder of people");

@@ -67,7 +67,8 @@ impl Summary {
             _ => {}
         }
         let id = text("name").trim_start_matches("events/");
-        if event.get("hasImage").and_then(Value::as_bool).unwrap_or(false) && matches!(kind.as_str(), "RECOGNIZED" | "UNKNOWN")
+        if event.get("hasImage").and_then(Value::as_bool).unwrap_or(false)
+            && matches!(kind.as_str(), "RECOGNIZED" | "UNKNOWN")
         {
             let who = if person.is_empty() { "unknown" } else { person };
             let file = format!("{camera_id}-{:02}-{who}.jpg", self.pictures.len() + 1);
@@ -86,7 +87,16 @@ impl Summary {
     pub(super) fn table(&self, cameras: &str) -> anyhow::Result<String> {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(["camera", "codec", "frames in", "looked at", "appearances", "recognised", "unknown", "wrong"]);
+        table.set_header([
+            "camera",
+            "codec",
+            "frames in",
+            "looked at",
+            "appearances",
+            "recognised",
+            "unknown",
+            "wrong",
+        ]);
         for line in cameras.lines().filter(|l| !l.trim().is_empty()) {
             let value: Value = serde_json::from_str(line)?;
             let id = value["name"].as_str().unwrap_or_default().trim_start_matches("cameras/").to_owned();

@@ -1,0 +1,55 @@
+# Visage: `make demo` and `make test` are all a newcomer needs; both install what is missing and are quick the second time.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CACHE := .cache
+STAMPS := $(CACHE)/stamps
+ARGS ?=
+
+.PHONY: help setup build demo test test-qdrant lint clean
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/debian $(STAMPS)/onnxruntime $(STAMPS)/fixtures ## Installs Debian packages, ONNX Runtime and the demo's pictures
+
+build: $(STAMPS)/debian ## Builds the release binary, target/release/visage
+	cargo build --release --locked
+
+demo: setup build ## Plays real faces over RTSP and recognises them (make demo ARGS=--keep leaves it running)
+	target/release/visage models pull
+	target/release/visage demo $(ARGS)
+
+test: setup ## Runs all tests
+	cargo build --locked
+	target/debug/visage models pull retinaface-mnet025 dlib-resnet mobilefacenet
+	scripts/test.sh
+
+test-qdrant: setup ## Runs the vector store's tests against the server named by VISAGE_TEST_QDRANT_URL
+	@test -n "$${VISAGE_TEST_QDRANT_URL:-}" || { echo "set VISAGE_TEST_QDRANT_URL, such as http://127.0.0.1:6334"; exit 1; }
+	cargo test --locked --lib store::qdrant -- --nocapture
+
+lint: $(STAMPS)/debian $(STAMPS)/buf ## Format, clippy, docs, proto lint; warnings are errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+	cd proto && ../$(CACHE)/tools/buf lint
+
+clean: ## Removes what was built and fetched (Debian packages stay)
+	rm -rf target $(CACHE) demo-out
+
+$(STAMPS)/debian: scripts/setup-debian.sh
+	scripts/setup-debian.sh
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/onnxruntime: scripts/setup-onnxruntime.sh scripts/fetch.sh | $(STAMPS)/debian
+	scripts/setup-onnxruntime.sh $(CACHE)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/fixtures: scripts/setup-fixtures.sh scripts/fetch.sh | $(STAMPS)/debian
+	scripts/setup-fixtures.sh $(CACHE)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/buf: scripts/setup-buf.sh scripts/fetch.sh | $(STAMPS)/debian
+	scripts/setup-buf.sh $(CACHE)
+	@mkdir -p $(STAMPS) && touch $@
