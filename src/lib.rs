@@ -3,6 +3,9 @@
 //! Folders follow the data: camera → frame → face → track → identity → event → subscriber. Rust lets modules import in
 //! circles; `tests/house.rs` keeps the walls that `ARCHITECTURE.md` draws.
 
+// A test may fail by panicking and may print what it measured; the server may do neither.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
+
 pub mod api;
 pub mod camera;
 pub mod cli;

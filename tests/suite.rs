@@ -10,8 +10,12 @@ mod support;
 mod cameras;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/golden.rs"]
+mod golden;
 #[path = "suite/main_job.rs"]
 mod main_job;
+#[path = "suite/operations.rs"]
+mod operations;
 #[path = "suite/people.rs"]
 mod people;
 #[path = "suite/pictures.rs"]

@@ -1,4 +1,4 @@
-//! gRPC: one file a service, wire types stop in [`convert`], errors become statuses in [`status`]. No decisions about faces.
+//! gRPC: one file a service, wire types stop in [`convert`], errors become statuses in `status`. No decisions about faces.
 
 mod camera;
 pub mod convert;

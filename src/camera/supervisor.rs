@@ -1,6 +1,6 @@
 //! One task a camera: attempt, watch for stalls, back off, report.
 //!
-//! Attempt and retry are two functions: [`attempt`] runs one stream to its end, [`supervise`] owns back-off and status.
+//! Attempt and retry are two functions: `attempt` runs one stream to its end, [`supervise`] owns back-off and status.
 
 use std::{
     collections::VecDeque,

@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand.
 //!
 //! [`remote`] speaks gRPC and knows nothing of the server's insides; [`local`] works in this process. Commands write to
-//! an [`Io`](output::Io) and return an exit code or a [`Failure`](error::Failure); only [`main`] touches the process.
+//! an `output::Io` and return an exit code or a `error::Failure`; only [`main`] touches the process.
 
 pub mod error;
 pub mod generate;

@@ -87,7 +87,7 @@ impl Embedding {
             Distance::Euclidean => total,
             Distance::Cosine => sum.iter().map(|v| v * v).sum::<f32>().sqrt(),
         };
-        if !(norm > 0.0) {
+        if norm.is_nan() || norm <= 0.0 {
             return None;
         }
         sum.iter_mut().for_each(|v| *v /= norm);

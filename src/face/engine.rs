@@ -19,9 +19,8 @@ use crate::{
     frame::{BBox, Picture, Point, scale},
     ids::CameraId,
     inference::{
-        InferenceSettings, Network, NetworkError, Provider,
+        InferenceSettings, Network, NetworkError, OrtSession, Provider, environment,
         manifest::{DetectorDecoding, LoadedModel, ModelEntry},
-        ort::{OrtSession, environment, version},
         worker::{BatchRule, Job, Refused, Runner, Workers},
     },
 };
@@ -296,7 +295,7 @@ impl FaceEngine {
 
     /// Version of ONNX Runtime.
     pub fn runtime_version(&self) -> String {
-        version()
+        crate::inference::runtime_version()
     }
 
     /// Stops the workers and waits for them; later calls answer [`FaceError::Stopped`].

@@ -86,7 +86,7 @@ impl RetinaFace {
                     for size in sizes {
                         let (k, score) = (i, conf[i * 2 + 1]);
                         i += 1;
-                        if !(score > min_score) {
+                        if score.is_nan() || score <= min_score {
                             continue;
                         }
                         let (px, py) = ((column as f32 + 0.5) * s, (row as f32 + 0.5) * s);

@@ -8,6 +8,8 @@ pub mod manifest;
 pub mod ort;
 pub mod worker;
 
+pub use self::ort::{OrtSession, environment, version as runtime_version};
+
 use ndarray::Array4;
 use serde::{Deserialize, Serialize};
 

@@ -67,7 +67,7 @@ pub enum ModelError {
     /// Every source failed.
     #[error(
         "model {id} could not be fetched:\n  {}\nmend that and run `visage models pull {id}` again, or put the prepared file at {} \
-         (models/README.md)",
+         (docs/models.md)",
         .tried.join("\n  "),
         .path.display()
     )]

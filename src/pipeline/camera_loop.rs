@@ -1,6 +1,6 @@
 //! One camera's faces: detect, track, embed what is worth it, decide, write events. One task a camera.
 //!
-//! The task takes the newest frame, asks the engine, and keeps an [`Appearance`] for each track. A track that ends is held back
+//! The task takes the newest frame, asks the engine, and keeps an `Appearance` for each track. A track that ends is held back
 //! for a moment: a face that comes back continues its appearance instead of starting a second one.
 
 use std::{

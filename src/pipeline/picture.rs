@@ -65,7 +65,7 @@ pub struct Found<T> {
 }
 
 /// What decides about still pictures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentitySettings {
     /// Least similarity for 1:N; `None` takes the model's.
@@ -74,12 +74,6 @@ pub struct IdentitySettings {
     pub verification_threshold: Option<f32>,
     /// Least lead over the second best person; `None` takes the model's.
     pub margin: Option<f32>,
-}
-
-impl Default for IdentitySettings {
-    fn default() -> Self {
-        Self { identification_threshold: None, verification_threshold: None, margin: None }
-    }
 }
 
 /// Answers questions about still pictures. Cheap to clone.
@@ -211,7 +205,7 @@ impl PictureDesk {
         Ok(Found { width: picture.width(), height: picture.height(), faces })
     }
 
-    /// Enrols one picture, or refuses it and changes nothing. See [`enroll`].
+    /// Enrols one picture, or refuses it and changes nothing.
     ///
     /// # Errors
     /// When a network or the gallery fails; a picture that can't be used is a refusal, not an error.

@@ -2,7 +2,7 @@
 //!
 //! In: a [`SimulatorSettings`] with cameras described in code or parsed from text ([`SimCamera::parse`]). Out: a running
 //! [`Simulator`] with one URL a camera. Every source is encoded once at start ([`clip`]) and looped from memory
-//! ([`feed`]), so serving costs next to nothing. Absent on purpose: anything of the server's own camera code.
+//! (`feed`), so serving costs next to nothing. Absent on purpose: anything of the server's own camera code.
 
 pub mod clip;
 pub mod encode;

@@ -172,7 +172,7 @@ impl Shared {
     fn get(&self, r: q::GetCollectionInfoRequest) -> Answer<q::GetCollectionInfoResponse> {
         self.with(&r.collection_name, |c| {
             let params = q::CollectionParams {
-                vectors_config: Some(vectors_config::Config::Params(c.params.clone()).into()),
+                vectors_config: Some(vectors_config::Config::Params(c.params).into()),
                 ..Default::default()
             };
             let config = q::CollectionConfig { params: Some(params), ..Default::default() };

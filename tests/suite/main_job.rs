@@ -50,9 +50,9 @@ async fn a_known_person_is_named_once_and_a_resumed_subscriber_sees_neither_gap_
     let drawn = image::load_from_memory(&jpeg).unwrap();
     assert!(drawn.width() >= 320);
 
-    // A restart: the camera comes back by itself, the subscriber goes on where it stopped.
+    // A crash and a restart: the camera comes back by itself, the subscriber goes on where it stopped.
     let last = seen.last().unwrap().position;
-    server.stop().await;
+    server.kill().await;
     let server = Server::start(&data).await;
     let mut feed = server.stream(Some(Start::ResumeToken(token))).await;
     let (after, _) = feed.until(|e| e.kind() == EventKind::Recognized).await;

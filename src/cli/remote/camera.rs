@@ -30,6 +30,7 @@ pub enum Command {
         id: String,
         /// Stream URL: rtsp:// or rtsps://.
         url: String,
+        /// How the camera is watched.
         #[command(flatten)]
         settings: Settings,
         /// Register it switched off.
@@ -53,6 +54,7 @@ pub enum Command {
         /// New stream URL.
         #[arg(long)]
         url: Option<String>,
+        /// How the camera is watched.
         #[command(flatten)]
         settings: Settings,
         /// Switch it on.

@@ -43,7 +43,7 @@ pub struct Args {
     /// Pictures of the person: JPEG, PNG or WebP.
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// Enrol DIR/<person>/*.{jpg,jpeg,png,webp}; people are created as needed.
+    /// Enrol DIR/PERSON/*.{jpg,jpeg,png,webp}; people are created as needed.
     #[arg(long, value_name = "DIR")]
     pub from_dir: Option<PathBuf>,
     /// Enrol even a face that looks like another person or is already enrolled.

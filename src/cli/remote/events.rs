@@ -34,6 +34,7 @@ pub enum Judgement {
 pub enum Command {
     /// List past events, newest first.
     List {
+        /// Which events.
         #[command(flatten)]
         wanted: Wanted,
         /// Not before: a time (2026-05-01T08:00:00Z) or a duration ago (10m).

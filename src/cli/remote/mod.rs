@@ -11,6 +11,3 @@ pub mod info;
 pub mod person;
 pub mod verify;
 pub mod watch;
-
-#[cfg(test)]
-pub(crate) mod fake_server;

@@ -39,6 +39,7 @@ pub enum Command {
     Add {
         /// Id of the person: 1 to 63 of a-z, 0-9 and -.
         id: String,
+        /// What is known of the person.
         #[command(flatten)]
         settings: Settings,
     },
@@ -53,6 +54,7 @@ pub enum Command {
     Update {
         /// Id of the person.
         id: String,
+        /// What is known of the person.
         #[command(flatten)]
         settings: Settings,
     },

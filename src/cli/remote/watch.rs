@@ -1,6 +1,6 @@
 //! `visage watch`: events as they happen, over outages of the server.
 //!
-//! [`attempt`] reads one stream to its end; the loop in [`follow`] decides whether to try again and from where. What
+//! `attempt` reads one stream to its end; the loop in `follow` decides whether to try again and from where. What
 //! was printed last is remembered by its resume token, so nothing is lost or printed twice.
 
 use std::time::Duration;
@@ -68,6 +68,7 @@ impl Wanted {
 /// Arguments of `watch`.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
+    /// Which events.
     #[command(flatten)]
     pub wanted: Wanted,
     /// Start with past events: a time (2026-05-01T08:00:00Z) or a duration ago (10m).
