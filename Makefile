@@ -5,6 +5,8 @@ SHELL := /bin/bash
 CACHE := .cache
 STAMPS := $(CACHE)/stamps
 ARGS ?=
+# Golden pictures that are not part of the project; their tests say so when they are skipped.
+export VISAGE_TESTDATA ?= $(abspath $(wildcard ../shared/testdata))
 
 .PHONY: help setup build demo test test-qdrant lint clean
 
@@ -20,8 +22,9 @@ demo: setup build ## Plays real faces over RTSP and recognises them (make demo A
 	target/release/visage models pull
 	target/release/visage demo $(ARGS)
 
+# Built as the tests need it, binary included: a plain build would compile half the tree a second time with other features.
 test: setup ## Runs all tests
-	cargo build --locked
+	cargo test --locked --no-run
 	target/debug/visage models pull retinaface-mnet025 dlib-resnet mobilefacenet
 	scripts/test.sh
 

@@ -54,7 +54,11 @@ impl Feed {
             biased;
             item = self.subscription.next() => Some(item),
             () = self.services.stop.cancelled() => {
-                return (Err(unavailable("the server is shutting down; resume with the last token".into())), None);
+                // Cameras wrote their last events before this: they go out first.
+                if self.subscription.position() >= *self.services.log.latest().borrow() {
+                    return (Err(unavailable("the server is shutting down; resume with the last token".into())), None);
+                }
+                Some(self.subscription.next().await)
             }
             () = tokio::time::sleep(self.heartbeat) => None,
         };

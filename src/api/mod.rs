@@ -87,12 +87,14 @@ pub fn check_listen(addr: SocketAddr, insecure: bool) -> Result<(), String> {
 }
 
 /// Serves every service, health, reflection and gRPC-Web until `stop`; streams then end with UNAVAILABLE and can be resumed.
+/// Health says NOT_SERVING from `draining` on.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     services: Services,
+    draining: CancellationToken,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -131,17 +133,23 @@ pub async fn serve(
             (None, None)
         }
     };
-    let web = tower::ServiceBuilder::new().layer(tonic_web::GrpcWebLayer::new());
-    let draining = async move {
-        stop.cancelled().await;
+    let withdrawn = async {
+        draining.cancelled().await;
+        health.set_not_serving::<CameraServiceServer<Services>>().await;
+        health.set_not_serving::<PersonServiceServer<Services>>().await;
+        health.set_not_serving::<RecognitionServiceServer<Services>>().await;
+        health.set_not_serving::<EventServiceServer<Services>>().await;
+        health.set_not_serving::<ServerServiceServer<Services>>().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        std::future::pending::<()>().await;
     };
-    Server::builder()
+    let serving = Server::builder()
         .accept_http1(true)
         .concurrency_limit_per_connection(limits.requests_per_connection)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
-        .layer(web)
+        .layer(tonic_web::GrpcWebLayer::new())
+        .layer(tower::util::MapResponseLayer::new(status::limit_named))
         .add_service(health_service)
         .add_optional_service(v1)
         .add_optional_service(v1alpha)
@@ -150,8 +158,11 @@ pub async fn serve(
         .add_service(recognition)
         .add_service(events)
         .add_service(info)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), draining)
-        .await
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
+    tokio::select! {
+        ended = serving => ended,
+        () = withdrawn => Ok(()),
+    }
 }
 
 #[cfg(test)]

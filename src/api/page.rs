@@ -5,7 +5,7 @@ use std::str::FromStr;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use tonic::Status;
 
-use super::status::invalid_field;
+use super::{convert::excerpt, status::invalid_field};
 use crate::ids::IdError;
 
 /// Number of rows for a `page_size`: 0 means 100, more than 1000 is cut.
@@ -48,7 +48,7 @@ pub(super) fn id<T: FromStr<Err = IdError>>(field: &str, collection: &str, name:
     let id = name
         .strip_prefix(collection)
         .and_then(|rest| rest.strip_prefix('/'))
-        .ok_or_else(|| invalid_field(field, format!("{name:?} is not of the form {collection}/ID")))?;
+        .ok_or_else(|| invalid_field(field, format!("{:?} is not of the form {collection}/ID", excerpt(name))))?;
     id.parse().map_err(|e: IdError| invalid_field(field, e.to_string()))
 }
 
@@ -63,6 +63,8 @@ mod tests {
         for bad in ["", "door", "cameras/", "cameras/a/b", "people/door", "cameras/UP"] {
             assert!(id::<CameraId>("name", "cameras", bad).is_err(), "{bad}");
         }
+        let long = id::<CameraId>("name", "cameras", &"x".repeat(100_000)).unwrap_err();
+        assert!(long.message().len() < 200, "a client's text comes back in full");
         assert_eq!(after::<u64>(&token("17")).unwrap(), Some(17));
         assert_eq!(after::<u64>("").unwrap(), None);
         assert!(after::<u64>("!!").is_err() && after::<u64>(&token("x")).is_err());

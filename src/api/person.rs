@@ -1,20 +1,28 @@
 //! PersonService: the gallery.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
+use backon::{ExponentialBuilder, Retryable};
 use futures::{Stream, stream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     Services, convert, page,
-    status::{IntoStatus, invalid, invalid_field},
+    status::{IntoStatus, exhausted, invalid, invalid_field, message_too_large, unavailable},
 };
 use crate::{
+    face::FaceError,
+    identity::GalleryError,
     ids::{FaceId, PersonId},
-    pipeline::picture::Enrollment,
+    pipeline::picture::{Enrollment, PictureError},
     proto::v1::{person_service_server::PersonService, *},
-    telemetry, time,
+    time,
 };
+
+/// First pause before a picture that found the networks busy is tried again; pauses double.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Tries after the first: about three seconds in all.
+const TRIES: usize = 5;
 
 impl Services {
     async fn wire_person(&self, id: &PersonId) -> Result<Person, Status> {
@@ -24,7 +32,11 @@ impl Services {
     }
 
     async fn enroll_one(&self, person: &PersonId, r: EnrollFacesRequest) -> Result<EnrollFacesResponse, Status> {
-        let enrolled = self.desk.enroll(person, r.image, &r.source, r.allow_several_faces, r.force).await;
+        let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(TRIES).with_jitter();
+        let enroll = || self.desk.enroll(person, r.image.clone(), &r.source, r.allow_several_faces, r.force);
+        // A busy moment must not end the stream of somebody who enrols a folder; a server that stops may.
+        let busy = |e: &PictureError| matches!(e, PictureError::Face(FaceError::Busy)) && !self.stop.is_cancelled();
+        let enrolled = enroll.retry(pauses).when(busy).await;
         Ok(match enrolled.map_err(IntoStatus::into_status)? {
             Enrollment::Enrolled { face, found } => EnrollFacesResponse {
                 source: r.source,
@@ -59,12 +71,13 @@ impl EnrollState {
             return None;
         }
         let request = tokio::select! {
-            () = self.services.stop.cancelled() => Err(super::status::unavailable("the server is shutting down".into())),
+            () = self.services.stop.cancelled() => Err(unavailable("the server is shutting down".into())),
             message = self.requests.message() => message,
         };
         let answer = match request {
             Ok(None) => return None,
             Ok(Some(request)) => self.answer(request).await,
+            Err(status) if status.code() == Code::OutOfRange => Err(message_too_large(&status)),
             Err(status) => Err(status),
         };
         self.over = answer.is_err();
@@ -75,9 +88,9 @@ impl EnrollState {
         self.count += 1;
         let limit = self.services.limits.pictures_per_enrolment;
         if self.count > limit {
-            return Err(Status::resource_exhausted(format!(
-                "more than {limit} pictures in one enrolment; begin another, or raise limits.pictures_per_enrolment"
-            )));
+            const KEY: &str = "limits.pictures_per_enrolment";
+            let text = format!("more than {limit} pictures in one enrolment; begin another, or raise {KEY}");
+            return Err(exhausted(KEY, text));
         }
         if !request.person.is_empty() {
             self.person = Some(page::id("person", "people", &request.person)?);
@@ -101,6 +114,11 @@ impl PersonService for Services {
         };
         let person = convert::person::from_wire(id, r.person.unwrap_or_default(), time::now()).map_err(invalid)?;
         if r.validate_only {
+            match self.gallery.store().person(&person.id).await {
+                Err(GalleryError::PersonNotFound(_)) => {}
+                Err(error) => return Err(error.into_status()),
+                Ok(taken) => return Err(GalleryError::AlreadyExists(taken.id).into_status()),
+            }
             return Ok(Response::new(convert::person::to_wire(&person, 0)));
         }
         let person = self.gallery.create_person(person).await.map_err(IntoStatus::into_status)?;
@@ -130,7 +148,7 @@ impl PersonService for Services {
         let id: PersonId = page::id("person.name", "people", &wire.name)?;
         let mut person = self.gallery.store().person(&id).await.map_err(IntoStatus::into_status)?;
         if !wire.etag.is_empty() && wire.etag != person.revision.to_string() {
-            return Err(crate::identity::GalleryError::Conflict(id).into_status());
+            return Err(GalleryError::Conflict(id).into_status());
         }
         let paths = r.update_mask.map(|m| m.paths).unwrap_or_default();
         convert::person::apply(&mut person, wire, &paths).map_err(invalid)?;
@@ -157,9 +175,6 @@ impl PersonService for Services {
         let requests = request.into_inner();
         let state = EnrollState { services: self.clone(), requests, person: None, count: 0, over: false };
         let answers = stream::unfold(state, EnrollState::next);
-        if let Ok((_, faces)) = self.gallery.store().counts().await {
-            telemetry::gallery_faces(faces);
-        }
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -176,9 +191,10 @@ impl PersonService for Services {
 
     async fn delete_face(&self, request: Request<DeleteFaceRequest>) -> Result<Response<()>, Status> {
         let name = request.into_inner().name;
-        let (person, face) = name
-            .rsplit_once("/faces/")
-            .ok_or_else(|| invalid_field("name", format!("{name:?} is not of the form people/ID/faces/ID")))?;
+        let (person, face) = name.rsplit_once("/faces/").ok_or_else(|| {
+            let text = format!("{:?} is not of the form people/ID/faces/ID", convert::excerpt(&name));
+            invalid_field("name", text)
+        })?;
         let person = page::id("name", "people", person)?;
         let face = face.parse().map_err(|e| invalid_field("name", format!("{e}")))?;
         self.gallery.remove_face(&person, &face).await.map_err(IntoStatus::into_status)?;

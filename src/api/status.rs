@@ -53,7 +53,8 @@ fn precondition(reason: &str, subject: String, message: String) -> Status {
     status(Code::FailedPrecondition, reason, message, details)
 }
 
-fn exhausted(subject: &str, message: String) -> Status {
+/// RESOURCE_EXHAUSTED; `subject` is the configuration key of the limit.
+pub(super) fn exhausted(subject: &str, message: String) -> Status {
     let mut details = ErrorDetails::new();
     details.add_quota_failure_violation(subject, message.clone());
     status(Code::ResourceExhausted, "LIMIT", message, details)
@@ -64,6 +65,19 @@ pub(super) fn unavailable(message: String) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(RETRY));
     status(Code::Unavailable, "UNAVAILABLE", message, details)
+}
+
+/// A message beyond the limit as RESOURCE_EXHAUSTED that names it: the transport itself answers OUT_OF_RANGE.
+pub(super) fn limit_named(response: http::Response<tonic::body::Body>) -> http::Response<tonic::body::Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange => message_too_large(&status).into_http(),
+        _ => response,
+    }
+}
+
+/// The same for a message inside a stream.
+pub(super) fn message_too_large(status: &Status) -> Status {
+    exhausted("limits.message_bytes", format!("{}; send less at once or raise limits.message_bytes", status.message()))
 }
 
 fn internal(message: String) -> Status {
@@ -107,6 +121,7 @@ impl IntoStatus for FleetError {
             Self::TooMany(_) => exhausted("cameras.max", message),
             Self::NoFrame { camera, .. } => precondition("NO_FRAME", format!("cameras/{camera}"), message),
             Self::Picture(error) => error.into_status(),
+            Self::Interrupted(_) => internal(message),
         }
     }
 }
@@ -124,6 +139,7 @@ impl IntoStatus for GalleryError {
             }
             Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "person", format!("people/{id}"), message),
             Self::Incomparable(_) => precondition("OTHER_MODEL", "gallery".into(), message),
+            Self::ForeignIndex { .. } => precondition("FOREIGN_INDEX", "gallery".into(), message),
             Self::Storage(_) => internal(message),
             Self::Unavailable(_) => unavailable(message),
         }
@@ -144,9 +160,9 @@ impl IntoStatus for StillError {
     fn into_status(self) -> Status {
         let message = self.to_string();
         match self {
-            Self::TooManyBytes { .. } | Self::TooManyPixels { .. } | Self::NotAPicture(_) => {
-                invalid_field("image", message)
-            }
+            Self::TooManyBytes { .. } => exhausted("limits.picture_bytes", message),
+            Self::TooManyPixels { .. } => exhausted("limits.picture_pixels", message),
+            Self::NotAPicture(_) => invalid_field("image", message),
         }
     }
 }
@@ -156,10 +172,17 @@ impl IntoStatus for PictureError {
         let message = self.to_string();
         match self {
             Self::Still(error) => error.into_status(),
-            Self::NoFace(_) => invalid_field("image", message),
+            Self::NoFace => invalid_field("image", message),
             Self::TooManyFaces { .. } => exhausted("limits.faces_per_picture", message),
             Self::Face(error) => error.into_status(),
             Self::Gallery(error) => error.into_status(),
+            Self::One { field, fault } => match *fault {
+                Self::Still(StillError::NotAPicture(_)) | Self::NoFace => invalid_field(field, fault.to_string()),
+                Self::Still(StillError::TooManyBytes { .. }) => exhausted("limits.picture_bytes", message),
+                Self::Still(StillError::TooManyPixels { .. }) => exhausted("limits.picture_pixels", message),
+                Self::TooManyFaces { .. } => exhausted("limits.faces_per_picture", message),
+                Self::Face(_) | Self::Gallery(_) | Self::One { .. } => fault.into_status(),
+            },
         }
     }
 }

@@ -17,6 +17,10 @@ pub enum Skip {
     Rate,
     /// A newer frame took its place before anybody looked at it.
     Replaced,
+    /// The decoder could not keep up.
+    Overload,
+    /// Its memory could not be read.
+    Unreadable,
 }
 
 impl Skip {
@@ -25,6 +29,8 @@ impl Skip {
         match self {
             Self::Rate => "rate",
             Self::Replaced => "replaced",
+            Self::Overload => "overload",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     CameraState, Reason,
-    spec::{Credentials, Transport},
+    spec::{Credentials, TlsPolicy, Transport},
 };
 use crate::{frame::Frame, ids::CameraId};
 
@@ -22,6 +22,8 @@ pub struct OpenRequest {
     pub credentials: Option<Credentials>,
     /// TCP or UDP; `Auto` is resolved by the supervisor.
     pub transport: Transport,
+    /// How the certificate of an `rtsps` camera is checked.
+    pub tls: TlsPolicy,
 }
 
 /// What a stream tells of itself.
@@ -35,6 +37,10 @@ pub struct StreamFacts {
     pub decode_latency: Option<Duration>,
     /// Decoded frames that a newer one replaced before anybody took them.
     pub replaced: u64,
+    /// Encoded pictures left out before the decoder, because it could not keep up.
+    pub overloaded: u64,
+    /// Decoded pictures whose memory could not be read.
+    pub unreadable: u64,
 }
 
 /// Why a stream ended or never began.
@@ -62,6 +68,10 @@ pub enum Cause {
     Codec,
     /// A GStreamer plugin is missing here.
     Plugin,
+    /// The camera does not serve the stream over this transport.
+    Transport,
+    /// The camera takes no more connections.
+    Busy,
     /// TLS failed.
     Tls,
     /// The stream can't be decoded.
@@ -89,16 +99,20 @@ impl SourceEnd {
     /// The state a camera is in after it: REFUSED when a person must act, RETRYING otherwise.
     pub fn state(&self) -> CameraState {
         match self.cause {
-            Cause::Unauthorized | Cause::NotFound | Cause::NoVideo | Cause::Codec | Cause::Plugin => {
-                CameraState::Refused
-            }
+            Cause::Unauthorized
+            | Cause::NotFound
+            | Cause::NoVideo
+            | Cause::Codec
+            | Cause::Plugin
+            | Cause::Transport
+            | Cause::Tls => CameraState::Refused,
             Cause::Refused
             | Cause::Dns
             | Cause::Unreachable
             | Cause::ConnectTimeout
             | Cause::Stalled
             | Cause::Closed
-            | Cause::Tls
+            | Cause::Busy
             | Cause::Decode
             | Cause::Other => CameraState::Retrying,
         }
@@ -124,7 +138,16 @@ impl SourceEnd {
             Cause::NoVideo => ("no_video", "the stream has no video; check the path of the URL"),
             Cause::Codec => ("codec", "the codec can't be decoded here; set the camera to H.264, H.265 or MJPEG"),
             Cause::Plugin => ("plugin", "a GStreamer plugin is missing on the server; run `visage doctor`"),
-            Cause::Tls => ("tls", "TLS failed; check the camera's certificate"),
+            Cause::Transport => (
+                "transport",
+                "the camera does not serve this stream over that transport; set transport to auto, TCP or UDP",
+            ),
+            Cause::Busy => ("busy", "the camera takes no more connections; close some, or raise its limit"),
+            Cause::Tls => (
+                "tls",
+                "TLS failed: the camera's certificate is not trusted here; install its issuer, or accept any certificate for this \
+                 camera (tls = INSECURE)",
+            ),
             Cause::Decode => ("decode", "the stream is damaged and can't be decoded"),
             Cause::Other => ("failed", "the stream failed"),
         };

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CameraSpec, CameraState, CameraStatus, FrameSlot, Reason,
     sampler::{Sampler, Skip},
-    source::{Cause, OpenRequest, Source, SourceEnd, SourceOpener},
+    source::{Cause, OpenRequest, Source, SourceEnd, SourceOpener, StreamFacts},
     spec::Transport,
 };
 use crate::time;
@@ -97,35 +97,48 @@ pub async fn supervise(
     }
     let mut backoff = Backoff::new(&settings);
     let mut transport = if spec.transport == Transport::Udp { Transport::Udp } else { Transport::Tcp };
+    // Transports refused in a row without a picture in between.
+    let mut transports_refused = 0;
+    let mut reason = None;
     loop {
-        enter(&status, CameraState::Connecting, None);
+        // The last reason stays in sight until a picture comes.
+        enter(&status, CameraState::Connecting, reason.clone());
         let request = OpenRequest {
             camera: spec.id.clone(),
             url: spec.url.clone(),
             credentials: spec.credentials.clone(),
             transport,
+            tls: spec.tls,
         };
         let began = tokio::time::Instant::now();
         let mut view = Attempt { spec: &spec, status: &status, slot: &slot, control: &control, settings: &settings };
-        let (end, frames) = tokio::select! {
-            () = stop.cancelled() => return,
-            outcome = attempt(&mut view, &*opener, &request, &stop) => outcome,
-        };
+        let (end, frames) = attempt(&mut view, &*opener, &request, &stop).await;
         let Some(end) = end else { return };
         status.send_modify(|s| s.reconnects += 1);
         if began.elapsed() >= STABLE && frames > 0 {
             backoff.reset(&settings);
         }
-        // A camera that takes no TCP may take UDP, and the other way round.
-        if spec.transport == Transport::Auto && frames == 0 && matches!(end.cause, Cause::Other | Cause::ConnectTimeout)
-        {
-            transport = if transport == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
+        let mut state = end.state();
+        if spec.transport == Transport::Auto {
+            if end.cause == Cause::Transport {
+                // A camera that takes no TCP may take UDP, and the other way round: tried soon, but not for ever.
+                transport = if transport == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
+                transports_refused += 1;
+                if transports_refused % 2 == 1 {
+                    state = CameraState::Retrying;
+                }
+            } else {
+                transports_refused = 0;
+                // An outage says nothing about transports; the next attempt begins with the better one.
+                transport = if frames == 0 { Transport::Tcp } else { transport };
+            }
         }
-        let wait = match end.state() {
+        let wait = match state {
             CameraState::Refused => Duration::from_secs(settings.refused_retry_s),
             _ => backoff.next(&settings),
         };
-        enter(&status, end.state(), Some(end.reason()));
+        reason = Some(end.reason());
+        enter(&status, state, reason.clone());
         status.send_modify(|s| {
             s.next_retry = time::now().checked_add(wait).ok();
             (s.fps_in, s.fps_sampled) = (0.0, 0.0);
@@ -156,7 +169,7 @@ impl Backoff {
     fn next(&mut self, settings: &SupervisorSettings) -> Duration {
         let most = Duration::from_secs(settings.retry_max_s.max(1));
         // Jitter is added on top of the longest delay.
-        self.0.next().unwrap_or(most).min(most * 2)
+        self.0.next().unwrap_or(most).min(most.saturating_mul(2))
     }
 }
 
@@ -188,7 +201,11 @@ async fn attempt(
     request: &OpenRequest,
     stop: &CancellationToken,
 ) -> (Option<SourceEnd>, u64) {
-    let mut source = match opener.open(request).await {
+    let opened = tokio::select! {
+        () = stop.cancelled() => return (None, 0),
+        opened = opener.open(request) => opened,
+    };
+    let mut source = match opened {
         Ok(source) => source,
         Err(end) => return (Some(end), 0),
     };
@@ -197,6 +214,7 @@ async fn attempt(
         () = stop.cancelled() => None,
         end = stream(view, &mut *source, &mut tally) => Some(end),
     };
+    tally.tell(view.status, &*source);
     source.close().await;
     (end, tally.received)
 }
@@ -216,6 +234,7 @@ async fn stream(view: &mut Attempt<'_>, source: &mut dyn Source, tally: &mut Tal
             Err(_) => {
                 let silent = SourceEnd::new(Cause::Stalled, format!("none for {} s", patience.as_secs()));
                 enter(view.status, CameraState::Stalled, Some(silent.reason()));
+                view.status.send_modify(|s| (s.fps_in, s.fps_sampled) = (0.0, 0.0));
                 match timeout(restart, source.next()).await {
                     Ok(Ok(frame)) => frame,
                     Ok(Err(end)) => return end,
@@ -228,67 +247,89 @@ async fn stream(view: &mut Attempt<'_>, source: &mut dyn Source, tally: &mut Tal
         let size = (frame.picture.width(), frame.picture.height());
         let verdict = sampler.take(now, view.control.is_active());
         let replaced = if verdict.is_ok() { view.slot.put(frame) } else { None };
-        tally.count(now, verdict, replaced.is_some());
-        tally.tell(view.status, now, size, source);
+        tally.count(now, size, verdict, replaced.is_some());
+        if tally.is_due(now) {
+            tally.tell(view.status, source);
+        }
     }
 }
 
-/// Counts of one attempt that are not told yet.
+/// Counts of one attempt.
 #[derive(Default)]
 struct Tally {
     received: u64,
     untold: Untold,
     arrivals: VecDeque<(Instant, bool)>,
+    size: Option<(u32, u32)>,
     told: Option<Instant>,
-    replaced_told: u64,
+    /// What the source had counted when it was last asked.
+    source: StreamFacts,
 }
 
 #[derive(Default)]
 struct Untold {
     received: u64,
-    sampled: u64,
+    /// Below zero when a frame told as sampled was replaced after all.
+    sampled: i64,
     by_rate: u64,
     replaced: u64,
 }
 
 impl Tally {
-    fn count(&mut self, now: Instant, verdict: Result<(), Skip>, replaced: bool) {
+    fn count(&mut self, now: Instant, size: (u32, u32), verdict: Result<(), Skip>, replaced: bool) {
         self.received += 1;
+        self.size = Some(size);
         self.untold.received += 1;
         match verdict {
             Ok(()) => self.untold.sampled += 1,
             Err(_) => self.untold.by_rate += 1,
         }
-        self.untold.replaced += u64::from(replaced);
+        if replaced {
+            // The one that was replaced was never looked at.
+            self.untold.replaced += 1;
+            self.untold.sampled -= 1;
+        }
         self.arrivals.push_back((now, verdict.is_ok()));
         while self.arrivals.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
             self.arrivals.pop_front();
         }
     }
 
-    fn tell(&mut self, status: &watch::Sender<CameraStatus>, now: Instant, size: (u32, u32), source: &dyn Source) {
-        if self.told.is_some_and(|told| now.duration_since(told) < TELL_EVERY) {
-            return;
-        }
-        self.told = Some(now);
+    fn is_due(&self, now: Instant) -> bool {
+        self.told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY)
+    }
+
+    /// Tells what was counted since the last time.
+    fn tell(&mut self, status: &watch::Sender<CameraStatus>, source: &dyn Source) {
         let facts = source.facts();
+        let before = std::mem::replace(&mut self.source, facts.clone());
         let untold = std::mem::take(&mut self.untold);
-        let in_decoder = facts.replaced.saturating_sub(self.replaced_told);
-        self.replaced_told = facts.replaced;
-        let span = self.arrivals.front().map_or(0.0, |(first, _)| now.duration_since(*first).as_secs_f32());
+        let in_decoder = facts.replaced.saturating_sub(before.replaced);
+        let overloaded = facts.overloaded.saturating_sub(before.overloaded);
+        let unreadable = facts.unreadable.saturating_sub(before.unreadable);
+        let (first, last) = (self.arrivals.front(), self.arrivals.back());
+        self.told = last.map(|(at, _)| *at).or(self.told);
+        let span = first.zip(last).map_or(0.0, |(a, b)| b.0.duration_since(a.0).as_secs_f32());
         let rate = |n: usize| if span > 0.0 { n.saturating_sub(1) as f32 / span } else { 0.0 };
         let (arrived, sampled) = (self.arrivals.len(), self.arrivals.iter().filter(|(_, taken)| *taken).count());
+        let size = self.size;
         status.send_modify(|s| {
-            s.resolution = Some(size);
-            s.codec = facts.codec;
+            s.resolution = size.or(s.resolution);
+            s.codec = facts.codec.or(s.codec);
             s.key_frame_interval = facts.key_frame_interval;
             s.decode_latency = facts.decode_latency;
             s.fps_in = rate(arrived);
             s.fps_sampled = rate(sampled);
-            s.frames_received += untold.received + in_decoder;
-            s.frames_sampled += untold.sampled;
-            *s.frames_skipped.entry(Skip::Rate.as_str()).or_default() += untold.by_rate;
-            *s.frames_skipped.entry(Skip::Replaced.as_str()).or_default() += untold.replaced + in_decoder;
+            s.frames_received += untold.received + in_decoder + overloaded + unreadable;
+            s.frames_sampled = s.frames_sampled.saturating_add_signed(untold.sampled);
+            for (why, count) in [
+                (Skip::Rate, untold.by_rate),
+                (Skip::Replaced, untold.replaced + in_decoder),
+                (Skip::Overload, overloaded),
+                (Skip::Unreadable, unreadable),
+            ] {
+                *s.frames_skipped.entry(why.as_str()).or_default() += count;
+            }
         });
     }
 }

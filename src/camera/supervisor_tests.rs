@@ -39,6 +39,7 @@ impl Source for Planned {
                 sequence: self.given,
                 pts: None,
                 captured: CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival },
+                arrived: time::now(),
                 received: Instant::now(),
                 picture: Picture::from_rgb(image::RgbImage::new(4, 4)),
             });
@@ -58,11 +59,13 @@ impl Source for Planned {
 struct Script {
     plans: Mutex<VecDeque<Plan>>,
     opened: Mutex<Vec<tokio::time::Instant>>,
+    transports: Mutex<Vec<Transport>>,
 }
 
 #[async_trait]
 impl SourceOpener for Script {
-    async fn open(&self, _request: &OpenRequest) -> Result<Box<dyn Source>, SourceEnd> {
+    async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Source>, SourceEnd> {
+        self.transports.lock().unwrap().push(request.transport);
         self.opened.lock().unwrap().push(tokio::time::Instant::now());
         let plan = self.plans.lock().unwrap().pop_front().unwrap_or(Plan::Ends(0, Cause::Refused));
         Ok(Box::new(Planned { plan, given: 0 }))
@@ -70,13 +73,14 @@ impl SourceOpener for Script {
 }
 
 fn spec(enabled: bool) -> CameraSpec {
-    let (url, credentials) = parse_url("rtsp://joe:hush-hush@10.0.0.1/x", false).unwrap();
+    let (url, credentials) = parse_url("rtsp://joe:hush-hush@10.0.0.1/x").unwrap();
     CameraSpec {
         id: "c".parse().unwrap(),
         display_name: String::new(),
         url,
         credentials,
         transport: Transport::Auto,
+        tls: Default::default(),
         labels: BTreeMap::new(),
         enabled,
         sampling: SamplingPolicy::default(),
@@ -177,5 +181,39 @@ async fn a_disabled_camera_is_left_alone() {
     run.until(CameraState::Disabled).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(run.script.opened.lock().unwrap().is_empty());
+    run.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_transport_is_followed_by_the_other_and_an_outage_is_not() {
+    use Transport::{Tcp, Udp};
+    let plans = [
+        Plan::Ends(0, Cause::ConnectTimeout),
+        Plan::Ends(0, Cause::Transport),
+        Plan::Ends(50, Cause::Closed),
+        Plan::Silent(1),
+    ];
+    let mut run = run(true, &plans);
+    run.status.wait_for(|s| s.reconnects == 3 && s.state == CameraState::Streaming).await.unwrap();
+    assert_eq!(*run.script.transports.lock().unwrap(), [Tcp, Tcp, Udp, Udp]);
+    run.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_camera_that_takes_no_transport_is_refused() {
+    let mut run = run(true, &[Plan::Ends(0, Cause::Transport), Plan::Ends(0, Cause::Transport)]);
+    let status = run.until(CameraState::Refused).await;
+    assert_eq!((status.reason.unwrap().code, status.reconnects), ("transport", 2));
+    run.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_frame_is_counted_once_also_at_the_end_of_an_attempt() {
+    let mut run = run(true, &[Plan::Ends(100, Cause::Closed)]);
+    let status = run.until(CameraState::Retrying).await;
+    let skipped: u64 = status.frames_skipped.values().sum();
+    assert_eq!((status.frames_received, status.frames_sampled + skipped), (100, 100));
+    // Nobody took a frame, so only the newest sampled one was not replaced.
+    assert_eq!(status.frames_sampled, 1);
     run.end().await;
 }

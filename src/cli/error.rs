@@ -77,7 +77,7 @@ impl Failure {
         Self {
             exit: UNREACHABLE,
             code: "UNAVAILABLE".into(),
-            causes: causes_of(Some(cause)),
+            causes: news("", texts_of(Some(cause))),
             ..Self::new(format!("no server at {address}"))
         }
         .hint("start one with `visage serve`, or name another with --server")
@@ -91,7 +91,7 @@ impl Failure {
 
     /// With the chain of causes of `error`, itself included.
     pub fn because(mut self, error: &(dyn Error + 'static)) -> Self {
-        self.causes = causes_of(Some(error));
+        self.causes = news(&self.message, texts_of(Some(error)));
         self
     }
 
@@ -112,11 +112,19 @@ impl Failure {
             return self.render_json(out);
         }
         let (red, cyan, plain) = if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
-        writeln!(out, "{red}error:{plain} {}", self.message)?;
+        let repeated = |v: &&Violation| self.message.contains(&v.description);
+        let mut violations: Vec<&Violation> = self.violations.iter().filter(|v| !repeated(v)).collect();
+        let mut message = self.message.clone();
+        // Several values in one sentence are hard to read: a line each instead.
+        if violations.is_empty() && self.violations.len() > 1 {
+            message = format!("the server refuses {} values", self.violations.len());
+            violations = self.violations.iter().collect();
+        }
+        writeln!(out, "{red}error:{plain} {message}")?;
         for cause in &self.causes {
             writeln!(out, "  because: {cause}")?;
         }
-        for Violation { field, description } in &self.violations {
+        for Violation { field, description } in violations {
             match field.as_str() {
                 "" => writeln!(out, "  - {description}")?,
                 _ => writeln!(out, "  - {field}: {description}")?,
@@ -152,17 +160,25 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
-/// The texts of `error` and its sources; a text that only repeats its source's is left out.
-fn causes_of(mut error: Option<&(dyn Error + 'static)>) -> Vec<String> {
-    let mut causes: Vec<String> = Vec::new();
+/// The texts of `error` and its sources, outermost first.
+fn texts_of(mut error: Option<&(dyn Error + 'static)>) -> Vec<String> {
+    let mut texts = Vec::new();
     while let Some(this) = error {
-        let text = this.to_string();
-        if causes.last().is_none_or(|last| !last.contains(&text)) {
-            causes.push(text);
-        }
+        texts.push(this.to_string());
         error = this.source();
     }
-    causes
+    texts
+}
+
+/// The texts that say something new after `message`: one that was said already, also as a part of another, is left out.
+fn news(message: &str, texts: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut new: Vec<String> = Vec::new();
+    for text in texts {
+        if !message.contains(&text) && !new.iter().any(|said| said.contains(&text)) {
+            new.push(text);
+        }
+    }
+    new
 }
 
 /// The gRPC code as it is written in the specification.
@@ -198,7 +214,7 @@ impl From<tonic::Status> for Failure {
         violations
             .extend(quota.iter().map(|v| Violation { field: v.subject.clone(), description: v.description.clone() }));
         let repairs = details.precondition_failure().map(|d| d.violations.as_slice()).unwrap_or_default();
-        let mut hints: Vec<String> = repairs.iter().map(|v| v.description.clone()).collect();
+        let mut hints = news(status.message(), repairs.iter().map(|v| v.description.clone()));
         if let Some(delay) = details.retry_info().and_then(|d| d.retry_delay) {
             hints.push(format!("try again in {:.1} s", delay.as_secs_f64()));
         }
@@ -214,7 +230,7 @@ impl From<tonic::Status> for Failure {
         Self {
             exit: if lost { UNREACHABLE } else { FAILED },
             code: code_name(status.code()).into(),
-            causes: causes_of(status.source()),
+            causes: news(message, texts_of(status.source())),
             violations,
             hint: (!hints.is_empty()).then(|| hints.join("; ")),
             ..Self::new(message)
@@ -238,7 +254,8 @@ impl From<anyhow::Error> for Failure {
         if error.chain().any(|c| c.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)) {
             return io::Error::from(io::ErrorKind::BrokenPipe).into();
         }
-        Self { causes: error.chain().skip(1).map(ToString::to_string).collect(), ..Self::new(error.to_string()) }
+        let message = error.to_string();
+        Self { causes: news(&message, error.chain().skip(1).map(ToString::to_string)), ..Self::new(message) }
     }
 }
 
@@ -281,6 +298,33 @@ mod tests {
         assert_eq!(
             text(&status.into(), false),
             "error: the model is missing\nhint: run `visage models pull dlib-resnet`\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("camera.url", "is not a URL");
+        let one = Status::with_error_details(Code::InvalidArgument, "camera.url: is not a URL", details.clone());
+        let failure = Failure::from(one);
+        assert_eq!(text(&failure, false), "error: camera.url: is not a URL\n");
+        let value: serde_json::Value = serde_json::from_str(&text(&failure, true)).unwrap();
+        assert_eq!(value["error"]["violations"][0]["field"], "camera.url", "programs still get the field");
+        details.add_bad_request_violation("camera.labels", "at most 64");
+        let message = "camera.url: is not a URL; camera.labels: at most 64";
+        let two = Status::with_error_details(Code::InvalidArgument, message, details);
+        assert_eq!(
+            text(&two.into(), false),
+            "error: the server refuses 2 values\n  - camera.url: is not a URL\n  - camera.labels: at most 64\n"
+        );
+        let mut details = ErrorDetails::new();
+        details.add_precondition_failure_violation("NO_FRAME", "cameras/x", "camera x has no frame to show");
+        let status = Status::with_error_details(Code::FailedPrecondition, "camera x has no frame to show", details);
+        assert_eq!(text(&status.into(), false), "error: camera x has no frame to show\n");
+        let error = anyhow::anyhow!("address in use").context("127.0.0.1:1: address in use; choose another");
+        assert_eq!(
+            text(&error.context("the server did not start").into(), false),
+            "error: the server did not start\n  because: 127.0.0.1:1: address in use; choose another\n"
         );
     }
 

@@ -164,7 +164,8 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         Command::Person(command) => remote::person::run(command, &globals, io).await,
         Command::Enroll(args) => remote::enroll::run(args, &globals, io).await,
         Command::Identify(args) if args.offline => {
-            let mut here = local::offline::Recognizer::open(&args.data_dir).await?;
+            let mut here =
+                local::offline::Recognizer::open(args.config.as_deref(), args.data_dir.as_deref(), io).await?;
             remote::identify::run(args, &mut here, io).await
         }
         Command::Identify(args) => {

@@ -22,6 +22,48 @@ pub fn faults(config: &Config) -> Vec<String> {
     need(in_range(config.identity.identification_threshold), "identity.identification_threshold: give -1 to 1");
     need(in_range(config.identity.verification_threshold), "identity.verification_threshold: give -1 to 1");
     need(in_range(config.identity.margin), "identity.margin: give -1 to 1");
+    let s = &config.cameras.supervisor;
+    need((1..=300).contains(&s.connect_timeout_s), "cameras.supervisor.connect_timeout_s: give 1 to 300");
+    need((1..=3600).contains(&s.stall_after_s), "cameras.supervisor.stall_after_s: give 1 to 3600");
+    need(s.stall_restart_s <= 3600, "cameras.supervisor.stall_restart_s: give at most 3600");
+    need((10..=60_000).contains(&s.retry_min_ms), "cameras.supervisor.retry_min_ms: give 10 to 60000");
+    need((1..=3600).contains(&s.retry_max_s), "cameras.supervisor.retry_max_s: give 1 to 3600");
+    // Cameras lock accounts after a few wrong passwords.
+    need((30..=86_400).contains(&s.refused_retry_s), "cameras.supervisor.refused_retry_s: give 30 to 86400");
+    let t = &config.track;
+    let share = |v: f32| v > 0.0 && v < 1.0;
+    need(
+        share(t.high_score) && share(t.low_score) && t.low_score <= t.high_score,
+        "track.low_score and track.high_score: give numbers between 0 and 1, the low one not above the high one",
+    );
+    need(t.instant_score >= t.high_score, "track.instant_score: give a number not below track.high_score");
+    need((1..=100).contains(&t.min_hits), "track.min_hits: give 1 to 100");
+    need((100..=60_000).contains(&t.max_lost_ms), "track.max_lost_ms: give 100 to 60000");
+    need((100..=60_000).contains(&t.max_gap_ms), "track.max_gap_ms: give 100 to 60000");
+    need(t.max_speed > 0.0 && t.max_reach > 0.0, "track.max_speed and track.max_reach: give numbers above 0");
+    need(
+        config.returns.within_ms >= t.max_lost_ms,
+        "returns.within_ms: give at least track.max_lost_ms, or nobody can come back",
+    );
+    need((1..=1000).contains(&config.looks.budget), "looks.budget: give 1 to 1000");
+    need((0.0..1.0).contains(&config.looks.min_quality), "looks.min_quality: give a number from 0 to below 1");
+    let d = &config.decider;
+    need((1..=100).contains(&d.min_looks), "decider.min_looks: give 1 to 100");
+    need(d.evidence.max_looks >= d.min_looks, "decider.evidence.max_looks: give at least decider.min_looks");
+    need(
+        config.events.retention_days <= 36_500,
+        "events.retention_days: give at most 36500, or 0 to keep events for ever",
+    );
+    let l = &config.limits;
+    need(l.picture_bytes >= 1024, "limits.picture_bytes: give at least 1024");
+    need((10_000..=1_000_000_000).contains(&l.picture_pixels), "limits.picture_pixels: give 10000 to 1000000000");
+    need(
+        l.message_bytes >= l.picture_bytes.saturating_mul(2).saturating_add(4096),
+        "limits.message_bytes: give at least twice limits.picture_bytes and 4096 more, since a comparison sends two pictures",
+    );
+    need(l.faces_per_picture >= 1, "limits.faces_per_picture: give at least 1");
+    need(l.pictures_per_enrolment >= 1, "limits.pictures_per_enrolment: give at least 1");
+    need((1..=100_000).contains(&l.requests_per_connection), "limits.requests_per_connection: give 1 to 100000");
     need(config.models.detector != config.models.embedder, "models.detector and models.embedder: name two models");
     if let Err(text) = crate::api::check_listen(config.server.listen, config.server.insecure) {
         faults.push(format!("server.listen: {text}"));
@@ -30,4 +72,23 @@ pub fn faults(config: &Config) -> Vec<String> {
         faults.push(format!("server.http: {text}"));
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound_and_every_fault_is_named() {
+        assert_eq!(faults(&Config::default()), Vec::<String>::new());
+        let mut config = Config::default();
+        config.limits.requests_per_connection = 0;
+        config.cameras.supervisor.refused_retry_s = 0;
+        config.returns.within_ms = 10;
+        config.server.listen = "0.0.0.0:50051".parse().unwrap();
+        let told = faults(&config).join("\n");
+        for key in ["limits.requests_per_connection", "refused_retry_s", "returns.within_ms", "server.listen"] {
+            assert!(told.contains(key), "{key} is not in {told}");
+        }
+    }
 }

@@ -1,9 +1,10 @@
-//! Layers: built-in defaults, the file, `VISAGE_SECTION__KEY`, flags; and where each value came from.
+//! Layers: built-in defaults, the file, the environment (`VISAGE_SECTION__KEY`, and `VISAGE_DATA_DIR` for short), flags; and where
+//! each value came from.
 
 use std::path::{Path, PathBuf};
 
 use figment::{
-    Figment, Profile, Provider,
+    Figment, Metadata, Profile, Provider,
     providers::{Env, Format, Serialized, Toml},
     value::{Dict, Value},
 };
@@ -31,6 +32,22 @@ pub enum Flag {
     Bool(bool),
 }
 
+/// The short name of `VISAGE_SERVER__DATA_DIR`.
+const DATA_DIR: &str = "VISAGE_DATA_DIR";
+
+/// The folder that [`DATA_DIR`] names, as text: a name of digits is no number.
+struct DataDir(String);
+
+impl Provider for DataDir {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("environment variable")
+    }
+
+    fn data(&self) -> Result<figment::value::Map<Profile, Dict>, figment::Error> {
+        Serialized::default("server.data_dir", &self.0).data()
+    }
+}
+
 /// A configuration with the origin of its values.
 pub struct Loaded {
     /// The values.
@@ -50,6 +67,9 @@ pub fn load(file: Option<&Path>, flags: &[(&str, Flag)]) -> Result<Loaded, Confi
     }
     // Only keys with a section: VISAGE_SERVER and VISAGE_TOKEN belong to the client.
     figment = figment.merge(Env::prefixed("VISAGE_").filter(|k| k.as_str().contains("__")).split("__"));
+    if let Some(dir) = std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()) {
+        figment = figment.merge(DataDir(dir.to_string_lossy().into_owned()));
+    }
     for (key, value) in flags {
         figment = figment.merge(Serialized::default(key, value));
     }
@@ -97,9 +117,19 @@ fn is_empty(value: &Value) -> bool {
     matches!(value, Value::Empty(..)) || value.as_str().is_some_and(str::is_empty)
 }
 
+/// A URL without the user name and password in it; anything else as it is.
+fn without_userinfo(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        // Up to the last `@`: a password may hold any character, and a path that is masked too does no harm.
+        (Some(scheme), Some(at)) if scheme < at => format!("{}***{}", &text[..scheme + 3], &text[at..]),
+        _ => text.to_owned(),
+    }
+}
+
 fn show(value: &Value) -> String {
     match value {
         Value::Empty(..) => "(unset)".into(),
+        Value::String(_, text) => serde_json::to_string(&without_userinfo(text)).unwrap_or_default(),
         other => serde_json::to_string(other).unwrap_or_default(),
     }
 }
@@ -166,6 +196,17 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("did you mean `server.listen`"), "{text}");
         assert!(text.contains("did you mean `inference.min_score`"), "{text}");
+    }
+
+    #[test]
+    fn what_is_shown_holds_no_password() {
+        let url = Flag::Text("https://joe:p/w@d@vectors:6334".into());
+        let loaded = load(None, &[("gallery.qdrant.url", url)]).unwrap();
+        let text = loaded.explain();
+        assert!(text.contains("gallery.qdrant.url = \"https://***@vectors:6334\"  # command line"), "{text}");
+        assert!(!text.contains("joe") && !text.contains("p/w"), "{text}");
+        assert_eq!(without_userinfo("http://127.0.0.1:6334"), "http://127.0.0.1:6334");
+        assert_eq!(without_userinfo("me@home"), "me@home");
     }
 
     #[test]

@@ -88,8 +88,11 @@ pub struct NewEvent {
     pub camera: CameraId,
     /// Labels of the camera at that time.
     pub camera_labels: BTreeMap<String, String>,
-    /// When the frame it rests on was captured; `None` for camera states.
+    /// When the frame was captured that made the server say it; `None` for camera states.
     pub captured: Option<CaptureTime>,
+    /// When the picture, which shows the appearance best, was captured.
+    #[serde(default)]
+    pub pictured: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
     /// The appearance.
@@ -138,6 +141,7 @@ impl NewEvent {
             camera,
             camera_labels: labels,
             captured: None,
+            pictured: None,
             created,
             track: None,
             face: None,
@@ -153,6 +157,15 @@ impl NewEvent {
             model: None,
             template: None,
             image: None,
+        }
+    }
+
+    /// Takes the person out: name, template and watchlists go, figures stay. The picture is stored apart and must go too.
+    pub fn forget_person(&mut self) {
+        self.template = None;
+        if let Some(matched) = &mut self.matched {
+            matched.person = None;
+            matched.reason = "the person was erased".into();
         }
     }
 }

@@ -17,3 +17,15 @@ pub struct Detection {
     /// Landmarks in pixels of the full frame.
     pub landmarks: Landmarks,
 }
+
+impl Detection {
+    /// The same face in a picture whose origin lies elsewhere.
+    pub fn moved(&self, dx: f32, dy: f32) -> Self {
+        let b = self.bbox;
+        Self {
+            bbox: BBox::new(b.x1 + dx, b.y1 + dy, b.x2 + dx, b.y2 + dy),
+            landmarks: self.landmarks.map(|p| Point::new(p.x + dx, p.y + dy)),
+            ..*self
+        }
+    }
+}

@@ -48,7 +48,7 @@ pub fn tensor(batch: usize, (width, height): (u32, u32), layout: Layout) -> Arra
     }
 }
 
-/// The face as the embedder's input: R, G, B from 0 to 255. Empty when the landmarks allow no alignment.
+/// The face as the embedder's input: R, G, B, whole numbers from 0 to 255. Empty when the landmarks allow no alignment.
 pub fn cut(picture: &Picture, detection: &Detection, spec: &EmbedderSpec, (width, height): (u32, u32)) -> Vec<f32> {
     let transform = match &spec.crop {
         CropRecipe::Landmarks { template } => {
@@ -63,7 +63,10 @@ pub fn cut(picture: &Picture, detection: &Detection, spec: &EmbedderSpec, (width
             Some(crop::box_transform(&grown, width, height))
         }
     };
-    transform.map(|t| crop::warp(picture, &t, width, height)).unwrap_or_default()
+    let mut crop = transform.map(|t| crop::warp(picture, &t, width, height)).unwrap_or_default();
+    // Networks are trained on, and reference embeddings made from, crops of whole grey levels.
+    crop.iter_mut().for_each(|v| *v = v.round());
+    crop
 }
 
 /// Embeds faces of one picture, in order.

@@ -1,23 +1,15 @@
 //! The door to faces: owns the worker threads that run the detector and the embedder.
 //!
-//! Each worker owns a session of both networks, so detection and embedding share the cores by plan. A camera has one request at a
-//! time; still pictures share a bounded number.
+//! Each worker owns a session of both networks, so detection and embedding share the cores by plan. Callers bound what they ask: a
+//! camera asks for one thing at a time, still pictures wait for a place before they are decoded.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
 use super::{Detection, Embedding, Quality, embedder, quality, retinaface::RetinaFace};
 use crate::{
     frame::{BBox, Picture, Point, scale},
-    ids::CameraId,
     inference::{
         InferenceSettings, Network, NetworkError, OrtSession, Provider, environment,
         manifest::{DetectorDecoding, LoadedModel, ModelEntry},
@@ -25,18 +17,7 @@ use crate::{
     },
 };
 
-/// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// A camera: it asks for one thing at a time.
-    Camera(CameraId),
-    /// A still picture; at most [`STILLS`] wait.
-    Still,
-}
-
-/// Most still pictures that wait or run at one time.
-pub const STILLS: usize = 32;
-/// Most requests that wait in all; cameras have one each.
+/// Most requests that wait in all; beyond it they are refused.
 const CAPACITY: usize = 20_000;
 
 /// Why faces could not be found or embedded.
@@ -176,7 +157,6 @@ struct Inner {
     detector: Arc<ModelEntry>,
     embedder: Arc<ModelEntry>,
     settings: InferenceSettings,
-    stills: AtomicUsize,
 }
 
 /// Runs the detector and the embedder. Cheap to clone.
@@ -231,20 +211,14 @@ impl FaceEngine {
         };
         let workers = Workers::start("inference", pairs, rule).map_err(|e| FaceError::Runtime(e.to_string()))?;
         let (detector, embedder) = (detector_entry, embedder_entry);
-        Ok(Self(Arc::new(Inner { workers, detector, embedder, settings, stills: AtomicUsize::new(0) })))
+        Ok(Self(Arc::new(Inner { workers, detector, embedder, settings })))
     }
 
     /// Faces of a picture in its own pixels, highest score first. `min_score` overrides the setting.
     ///
     /// # Errors
-    /// When the network fails, too many still pictures wait, or the engine stops.
-    pub async fn detect(
-        &self,
-        slot: Slot,
-        picture: &Picture,
-        min_score: Option<f32>,
-    ) -> Result<Vec<Detection>, FaceError> {
-        let _turn = self.turn(&slot)?;
+    /// When the network fails, too many requests wait, or the engine stops.
+    pub async fn detect(&self, picture: &Picture, min_score: Option<f32>) -> Result<Vec<Detection>, FaceError> {
         let size = scale::fitted(picture.width(), picture.height(), self.0.settings.detector_size);
         let min_score = min_score.unwrap_or(self.0.settings.min_score);
         let (reply, answer) = oneshot::channel();
@@ -314,28 +288,11 @@ impl FaceEngine {
         })
     }
 
-    fn turn(&self, slot: &Slot) -> Result<Option<Turn>, FaceError> {
-        if *slot != Slot::Still {
-            return Ok(None);
-        }
-        let turn = Turn(self.0.clone());
-        // The turn gives its place back when it is dropped, also when this one is refused.
-        if self.0.stills.fetch_add(1, Ordering::AcqRel) >= STILLS { Err(FaceError::Busy) } else { Ok(Some(turn)) }
-    }
-
     fn failed(&self, entry: &ModelEntry) -> FaceError {
         if self.0.workers.is_stopped() {
             return FaceError::Stopped;
         }
         FaceError::Model { model: entry.id.to_string(), message: "the worker failed; see the log".into() }
-    }
-}
-
-struct Turn(Arc<Inner>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.stills.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -16,6 +16,14 @@ pub struct Quality {
     pub frontality: f32,
 }
 
+impl Quality {
+    /// For ordering shots: quality, then size among equals; values that are not numbers come last.
+    pub fn rank(&self) -> (f32, f32) {
+        let number = |v: f32| if v.is_finite() { v } else { -1.0 };
+        (number(self.value), number(self.size_px))
+    }
+}
+
 /// Edge of the crop that is judged, pixels; ArcFace's template scaled to it.
 const EDGE: u32 = 64;
 const TEMPLATE: [[f32; 2]; 5] = [[21.88, 29.54], [42.02, 29.43], [32.01, 40.99], [23.74, 52.78], [40.42, 52.69]];

@@ -111,6 +111,18 @@ pub fn box_transform(bbox: &BBox, width: u32, height: u32) -> Similarity {
     }
 }
 
+/// The part of a picture under a box, clipped to the picture, with its left and top edge in the picture's pixels.
+pub fn cut_out(picture: &Picture, bbox: &BBox) -> (RgbImage, Point) {
+    let inside = bbox.clipped(picture.width(), picture.height());
+    let (x, y) = (inside.x1.floor(), inside.y1.floor());
+    let edge = |from: f32, to: f32| (to.ceil() - from).max(1.0) as u32;
+    let (width, height) = (edge(x, inside.x2), edge(y, inside.y2));
+    let moved = Similarity { a: 1.0, b: 0.0, tx: -x, ty: -y };
+    let rgb = warp(picture, &moved, width, height).into_iter().map(|v| (v + 0.5) as u8).collect();
+    let image = RgbImage::from_raw(width, height, rgb).unwrap_or_else(|| RgbImage::new(width, height));
+    (image, Point::new(x, y))
+}
+
 /// The whole picture as RGB.
 pub fn to_rgb(picture: &Picture) -> RgbImage {
     scale::rgb_at(picture, picture.width(), picture.height())
@@ -154,6 +166,15 @@ mod tests {
         assert!(warp(&gradient(), &far, 8, 8).iter().all(|c| *c == 0.0));
         let nothing = Similarity { a: 0.0, b: 0.0, tx: 0.0, ty: 0.0 };
         assert!(warp(&gradient(), &nothing, 8, 8).is_empty());
+    }
+
+    #[test]
+    fn a_part_is_cut_out_where_it_is() {
+        let (part, corner) = cut_out(&gradient(), &BBox::new(10.4, -5.0, 20.2, 8.0));
+        assert_eq!((part.dimensions(), corner), ((11, 8), Point::new(10.0, 0.0)));
+        assert_eq!(part.get_pixel(2, 3).0, [36, 12, 100]);
+        let (nothing, _) = cut_out(&gradient(), &BBox::new(500.0, 500.0, 600.0, 600.0));
+        assert_eq!(nothing.dimensions(), (1, 1));
     }
 
     #[test]

@@ -71,6 +71,12 @@ impl BBox {
         if union > 0.0 { inter / union } else { 0.0 }
     }
 
+    /// The box made `factor` times as large around its centre.
+    pub fn grown(&self, factor: f32) -> Self {
+        let (c, w, h) = (self.center(), self.width() * factor / 2.0, self.height() * factor / 2.0);
+        Self::new(c.x - w, c.y - h, c.x + w, c.y + h)
+    }
+
     /// The part inside a frame of the given size.
     pub fn clipped(&self, width: u32, height: u32) -> Self {
         let (w, h) = (width as f32, height as f32);

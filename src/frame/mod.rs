@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 pub use geometry::{BBox, Point, Similarity};
 pub use planes::{ColorMatrix, Picture, PixelFormat, Pixels, Plane};
 
-use crate::{ids::CameraId, time::CaptureTime};
+use crate::{
+    ids::CameraId,
+    time::{CaptureTime, Timestamp},
+};
 
 /// One decoded frame of a camera. Cheap to clone: the pixels are shared.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub struct Frame {
     pub pts: Option<Duration>,
     /// When it was captured.
     pub captured: CaptureTime,
+    /// When it arrived here minus the known latency: the clock to track by, which no camera can set forward or back.
+    pub arrived: Timestamp,
     /// When it came out of the decoder, on the monotonic clock.
     pub received: Instant,
     /// Its pixels.

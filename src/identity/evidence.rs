@@ -47,7 +47,7 @@ pub enum Taken {
     Agrees,
     /// It is unlike the others and left out for now.
     Doubted,
-    /// The track shows another face: the template now is that of the new looks, the old ones are gone.
+    /// So many doubted looks agree that the track shows another face now: cut it ([`Evidence::split`]).
     Switched,
     /// It is of another model or holds values that are not finite; it is dropped.
     Refused,
@@ -91,16 +91,23 @@ impl Evidence {
         }
         self.doubted.push(look);
         let (old, new) = (self.looks.len(), self.doubted.len());
-        if new >= self.settings.switch_looks.max(1) as usize {
-            self.looks = std::mem::take(&mut self.doubted);
-            return Taken::Switched;
-        }
         // Two against a single first look: that one was the outlier, not the face that changed.
         if new >= 2 && old == 1 {
             self.looks = std::mem::take(&mut self.doubted);
             return Taken::Agrees;
         }
-        Taken::Doubted
+        if new >= self.settings.switch_looks.max(2) as usize { Taken::Switched } else { Taken::Doubted }
+    }
+
+    /// Cuts after [`Taken::Switched`]: the looks of the new face go, those of the old one stay.
+    pub fn split(&mut self) -> Self {
+        let looks = std::mem::take(&mut self.doubted);
+        Self { settings: self.settings.clone(), least: self.least, looks, doubted: Vec::new() }
+    }
+
+    /// Whether the last look was doubted.
+    pub fn is_doubted(&self) -> bool {
+        !self.doubted.is_empty()
     }
 
     /// The quality-weighted mean of the looks that agree; `None` without looks.
@@ -116,13 +123,6 @@ impl Evidence {
     /// Number of looks in the template.
     pub fn looks(&self) -> u32 {
         self.looks.len() as u32
-    }
-
-    /// Mean similarity of the looks to their template: how alike they are. `None` without looks.
-    pub fn consistency(&self) -> Option<f32> {
-        let template = self.template()?;
-        let all: Vec<f32> = self.looks.iter().filter_map(|l| l.embedding.similarity(&template).ok()).collect();
-        Some(all.iter().sum::<f32>() / all.len().max(1) as f32)
     }
 
     /// Capture time of the first look in the template.
@@ -183,11 +183,10 @@ mod tests {
     #[test]
     fn better_looks_count_more() {
         let mut e = evidence();
-        assert_eq!((e.template(), e.consistency(), e.looks()), (None, None, 0));
+        assert_eq!((e.template(), e.looks()), (None, 0));
         e.add(look(0.0, 0.9));
         e.add(look(30.0, 0.3));
         assert!((5.0..12.0).contains(&degrees(&e)), "{}", degrees(&e));
-        assert!(e.consistency().unwrap() > 0.95);
     }
 
     #[test]
@@ -213,8 +212,9 @@ mod tests {
         let mut e = evidence();
         let taken: Vec<Taken> = [0.0, 2.0, 1.0, 90.0, 92.0, 91.0].map(|d| e.add(look(d, 0.5))).into();
         assert_eq!(taken[3..], [Taken::Doubted, Taken::Doubted, Taken::Switched]);
-        assert_eq!(e.looks(), 3);
-        assert!((degrees(&e) - 91.0).abs() < 0.1);
+        let new = e.split();
+        assert_eq!((e.looks(), new.looks(), e.is_doubted()), (3, 3, false));
+        assert!((degrees(&e) - 1.0).abs() < 0.1 && (degrees(&new) - 91.0).abs() < 0.1);
     }
 
     #[test]

@@ -21,10 +21,11 @@ use crate::{
     face::{Embedding, embedding::IncomparableError},
     identity::{
         Decision, EnrolledFace, GalleryError, GalleryStore, Person, PersonHit, SearchQuery, Thresholds, VectorIndex,
-        decision::{Negatives, assign, decide},
+        decision::{Negatives, assign},
         person::ErasureReceipt,
     },
     ids::{FaceId, ModelId, PersonId},
+    telemetry,
     time::Timestamp,
 };
 
@@ -48,6 +49,8 @@ struct Inner {
     people: RwLock<HashMap<PersonId, Arc<Person>>>,
     negatives: RwLock<HashMap<PersonId, Vec<Embedding>>>,
     revision: AtomicU64,
+    /// Enrolled faces of the model.
+    faces: AtomicU64,
     /// Store and index may differ: a change did not come to its end.
     unsettled: AtomicBool,
     /// One change at a time. Held while waiting, on purpose; nothing that only reads takes it.
@@ -58,7 +61,7 @@ impl Gallery {
     /// Opens the gallery for a model: compares the index with the store and repairs the index (adds, removes) where they differ.
     ///
     /// # Errors
-    /// When the store or the index fails.
+    /// When the store or the index fails, or the index holds faces although the store knows nobody: it is somebody else's.
     pub async fn open(
         store: Arc<dyn GalleryStore>,
         index: Arc<dyn VectorIndex>,
@@ -71,9 +74,14 @@ impl Gallery {
             people: RwLock::default(),
             negatives: RwLock::default(),
             revision: AtomicU64::new(1),
+            faces: AtomicU64::new(0),
             unsettled: AtomicBool::new(false),
             changes: Mutex::new(()),
         };
+        let indexed = inner.index.face_ids().await?.len();
+        if indexed > 0 && inner.store.people(None, 1).await?.is_empty() {
+            return Err(GalleryError::ForeignIndex { backend: inner.index.backend(), faces: indexed });
+        }
         inner.repair().await?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -133,6 +141,7 @@ impl Gallery {
             }
             return Err(error);
         }
+        inner.count(inner.faces.load(Ordering::Relaxed) + 1);
         inner.settled();
         Ok(())
     }
@@ -153,6 +162,7 @@ impl Gallery {
             inner.put_back().await;
             return Err(error);
         }
+        inner.count(inner.faces.load(Ordering::Relaxed).saturating_sub(1));
         inner.settled();
         Ok(())
     }
@@ -175,6 +185,7 @@ impl Gallery {
         };
         inner.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
         inner.negatives.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        inner.count(inner.faces.load(Ordering::Relaxed).saturating_sub(u64::from(receipt.faces_removed)));
         inner.settled();
         Ok(receipt)
     }
@@ -196,20 +207,6 @@ impl Gallery {
         drop(negatives);
         inner.settled();
         Ok(())
-    }
-
-    /// Who is it: nearest people on `watchlists` (empty means everyone), then the open-set decision with negatives applied.
-    ///
-    /// # Errors
-    /// When the embedding is of another model or the index fails.
-    pub async fn identify(
-        &self,
-        probe: &Embedding,
-        watchlists: &[String],
-        thresholds: &Thresholds,
-    ) -> Result<(Decision, Option<Person>), GalleryError> {
-        let (hits, negatives) = self.candidates(probe, watchlists).await?;
-        Ok(self.named(decide(&hits, &negatives, thresholds)))
     }
 
     /// Who are they: the faces of one picture, of whom no two are one person. One answer a probe, in order.
@@ -311,6 +308,11 @@ impl Inner {
         error
     }
 
+    fn count(&self, faces: u64) {
+        self.faces.store(faces, Ordering::Relaxed);
+        telemetry::gallery_faces(faces);
+    }
+
     fn settled(&self) {
         self.unsettled.store(false, Ordering::Release);
         self.revision.fetch_add(1, Ordering::AcqRel);
@@ -341,6 +343,7 @@ impl Inner {
         *self.negatives.write().unwrap_or_else(PoisonError::into_inner) = negatives;
         let mut wrong = self.index.face_ids().await?;
         let mut missing = self.store.all_faces(&self.model).await?;
+        self.count(missing.len() as u64);
         missing.retain(|face| !wrong.remove(&face.id));
         for face in &wrong {
             self.index.remove_face(face).await?;

@@ -193,7 +193,9 @@ async fn furnished() -> House {
 impl House {
     async fn who(&self, values: [f32; 2], watchlists: &[&str]) -> Option<String> {
         let lists: Vec<String> = watchlists.iter().map(ToString::to_string).collect();
-        let (decision, person) = self.gallery.identify(&embedding(values), &lists, &thresholds()).await.unwrap();
+        let probes = [embedding(values)];
+        let (decision, person) =
+            self.gallery.identify_together(&probes, &lists, &thresholds()).await.unwrap().remove(0);
         assert_eq!(decision.known().map(|h| &h.person), person.as_ref().map(|p| &p.id));
         person.map(|p| p.display_name)
     }
@@ -201,6 +203,15 @@ impl House {
     fn in_step(&self) -> bool {
         self.store.faces.lock().unwrap().keys().eq(self.index.faces.lock().unwrap().keys())
     }
+}
+
+#[tokio::test]
+async fn an_index_of_another_installation_is_left_alone() {
+    let index: Arc<FakeIndex> = Arc::default();
+    index.upsert(&[face("x1", "xavier", [1.0, 0.0])]).await.unwrap();
+    let refused = Gallery::open(Arc::<FakeStore>::default(), index.clone(), id("m")).await.map(drop);
+    assert!(matches!(refused, Err(GalleryError::ForeignIndex { faces: 1, .. })), "{refused:?}");
+    assert_eq!(index.face_ids().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -327,7 +338,7 @@ async fn another_models_embedding_is_refused() {
         margin: 0.0,
         calibration: Calibration { midpoint: 0.0, slope: 1.0 },
     };
-    let refused = house.gallery.identify(&foreign, &[], &t).await;
+    let refused = house.gallery.identify_together(&[foreign.clone()], &[], &t).await;
     assert!(matches!(refused, Err(GalleryError::Incomparable(_))));
     let enrolled = EnrolledFace { embedding: foreign, ..face("a9", "anna", [1.0, 0.0]) };
     assert!(house.gallery.add_face(enrolled).await.is_err());

@@ -85,6 +85,17 @@ pub enum GalleryError {
     /// The store failed for good.
     #[error("the gallery store failed: {0}")]
     Storage(String),
+    /// The index was filled by another installation.
+    #[error(
+        "the {backend} index holds {faces} faces and this data folder knows nobody, so it belongs to another installation and is left \
+         alone; set another gallery.qdrant.collection_prefix, or delete the collection if nobody needs it"
+    )]
+    ForeignIndex {
+        /// The index's back end.
+        backend: &'static str,
+        /// Faces in it.
+        faces: usize,
+    },
     /// The vector server does not answer; try again later.
     #[error("the vector store does not answer: {0}")]
     Unavailable(String),

@@ -100,27 +100,23 @@ impl TrackDecider {
         Self { settings, threshold, evidence, first_look: None, last: None, said: None, corrections: 0 }
     }
 
-    /// Takes a look in. Unless it was [`Taken::Doubted`] or [`Taken::Refused`], ask the gallery about [`TrackDecider::template`]
-    /// and pass the answer to [`TrackDecider::assess`]. After [`Taken::Switched`] the track
-    /// shows another face: better than a correction, cut it in two (`track::Tracker::split`) and begin a new decider with
-    /// the new looks ([`TrackDecider::after_switch`]).
+    /// Takes a look in. When it agrees, ask the gallery about [`TrackDecider::template`] and pass the answer to
+    /// [`TrackDecider::assess`]. After [`Taken::Switched`] the track shows another face: cut it ([`TrackDecider::split`]).
     pub fn look(&mut self, look: Look) -> Taken {
         let at = look.at;
         let taken = self.evidence.add(look);
         if taken != Taken::Refused {
             self.first_look.get_or_insert(at);
         }
-        if taken == Taken::Switched {
-            self.last = None;
-        }
         taken
     }
 
-    /// A decider for the second half of a track that was cut after [`Taken::Switched`]: it holds the new face's looks, has said nothing.
-    pub fn after_switch(&self) -> Self {
-        let (settings, evidence) = (self.settings.clone(), self.evidence.clone());
+    /// Cuts a track after [`Taken::Switched`]: this decider keeps the first face's looks and what was said about it; the other holds
+    /// the looks of the face that the track shows now, and has said nothing.
+    pub fn split(&mut self) -> Self {
+        let evidence = self.evidence.split();
         let first_look = evidence.began();
-        Self { first_look, evidence, ..Self::new(settings, self.threshold) }
+        Self { first_look, evidence, ..Self::new(self.settings.clone(), self.threshold) }
     }
 
     /// The fused template to ask the gallery about, and to keep with events; `None` before the first look.

@@ -146,19 +146,30 @@ fn a_short_track_still_gets_its_statement_at_the_end() {
 }
 
 #[test]
-fn a_switch_of_faces_forgets_the_old_decision() {
+fn a_switch_of_faces_leaves_what_was_said_and_begins_anew() {
     let mut d = decider();
     see(&mut d, 0, &[("anna", 0.6)]).unwrap();
     see(&mut d, 150, &[("anna", 0.6)]);
     let taken: Vec<Taken> = [300, 450, 600].map(|ms| d.look(look(ms, 120.0))).into();
     assert_eq!(taken, [Taken::Doubted, Taken::Doubted, Taken::Switched]);
-    assert_eq!(d.tick(at(650)), None);
-    let mut second = d.after_switch();
-    assert_eq!((second.said(), second.looks()), (None, 3));
+    let mut second = d.split();
+    assert_eq!((second.said(), second.looks(), d.looks()), (None, 3, 2));
     let said = second.assess(at(700), 3, found(&[])).unwrap();
     assert_eq!((said.decision.known(), said.correction), (None, false));
-    let said = d.assess(at(700), d.looks(), found(&[("berta", 0.6)])).unwrap();
-    assert_eq!((name(&said), said.correction), (Some("berta"), true));
+    assert_eq!(d.end(None), None, "the first face was told already");
+}
+
+#[test]
+fn a_switch_before_anything_was_said_still_tells_the_first_face() {
+    let mut d = decider();
+    see(&mut d, 0, &[("anna", 0.44)]);
+    see(&mut d, 20, &[]);
+    for ms in [300, 450, 600] {
+        d.look(look(ms, 120.0));
+    }
+    let second = d.split();
+    assert_eq!((second.looks(), d.looks()), (3, 2));
+    assert!(d.end(None).is_some());
 }
 
 #[test]

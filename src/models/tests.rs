@@ -41,7 +41,7 @@ fn run(id: &str, input: &Array4<f32>) -> Option<Vec<Tensor>> {
     match load(&cache().join("models"), &id.parse().unwrap(), &manifest) {
         Ok(model) => run_file(&model.path, input),
         Err(ModelError::Missing { .. }) => {
-            eprintln!("SKIPPED: {id} is not here; run `make setup` and `visage models pull {id}`");
+            crate::telemetry::skipped(&format!("{id} is not here; run `make setup` and `visage models pull {id}`"));
             None
         }
         Err(error) => panic!("{error}"),
@@ -51,7 +51,7 @@ fn run(id: &str, input: &Array4<f32>) -> Option<Vec<Tensor>> {
 fn run_file(path: &Path, input: &Array4<f32>) -> Option<Vec<Tensor>> {
     let library = cache().join("onnxruntime/libonnxruntime.so");
     if !library.is_file() {
-        eprintln!("SKIPPED: {} is not here; run `make setup`", library.display());
+        crate::telemetry::skipped(&format!("{} is not here; run `make setup`", library.display()));
         return None;
     }
     let environment = ort::environment(&library).unwrap();
@@ -113,7 +113,7 @@ fn the_repaired_mobilefacenet_gives_the_reference_embedding() {
 fn dlibs_own_file_gives_the_reference_embedding() {
     let dat = cache().join("dl/dlib_face_recognition_resnet_model_v1.dat");
     let Ok(file) = fs::read(&dat) else {
-        eprintln!("SKIPPED: {} is not here (PyPI face_recognition_models 0.3.0)", dat.display());
+        crate::telemetry::skipped(&format!("{} is not here (PyPI face_recognition_models 0.3.0)", dat.display()));
         return;
     };
     let onnx = convert::convert(crate::inference::manifest::Convert::DlibDat, &[file]).unwrap();
@@ -137,7 +137,10 @@ fn the_exported_facenet_gives_what_pytorch_gives() {
     }
     let folder = cache().join("proof");
     let Ok(text) = fs::read_to_string(folder.join("reference.json")) else {
-        eprintln!("SKIPPED: {} holds no export; run scripts/prove-facenet.sh (needs PyTorch)", folder.display());
+        crate::telemetry::skipped(&format!(
+            "{} holds no export; run scripts/prove-facenet.sh (needs PyTorch)",
+            folder.display()
+        ));
         return;
     };
     let proof: Proof = serde_json::from_str(&text).unwrap();

@@ -8,30 +8,54 @@ use super::label;
 use crate::{
     event::{EventKind, EventMatch, NamedPerson, NewEvent},
     face::{Detection, Quality},
-    frame::{Frame, Picture, annotate, crop},
-    identity::{DeciderSettings, Decision, Gallery, Statement, Thresholds, TrackDecider},
+    frame::{Frame, Picture, Point, annotate, crop},
+    identity::{DeciderSettings, Decision, Gallery, Look, Statement, Taken, Thresholds, TrackDecider, Verdict},
     ids::{CameraId, EventId, ModelId, TrackId},
-    time::{self, CaptureTime, Timestamp},
+    time::{self, CaptureOrigin, CaptureTime, Timestamp},
     track::{EndedTrack, LookPlanner, LookSettings},
 };
+
+/// Looks that may be taken at once, budget and interval permitting, when one was doubted.
+const DOUBTED_LOOKS: u32 = 2;
+/// Size of a face's surroundings that are kept when whole frames would be too many, in box sizes.
+const SURROUNDINGS: f32 = 3.0;
 
 /// What all appearances of a camera share at a moment.
 pub(super) struct Context {
     pub(super) camera: CameraId,
     pub(super) labels: BTreeMap<String, String>,
+    /// When the newest frame was captured: what is said now rests on it.
+    pub(super) captured: CaptureTime,
     pub(super) thresholds: Thresholds,
     pub(super) model: ModelId,
     pub(super) min_face_px: f32,
     pub(super) decider: DeciderSettings,
 }
 
-/// The crop to show, with its frame.
+/// The crop to show, with its frame or a part of it.
 #[derive(Clone)]
 pub(super) struct BestShot {
     picture: Picture,
-    captured: CaptureTime,
+    /// Left and top edge of `picture` in the frame.
+    corner: Point,
+    frame_size: (u32, u32),
+    captured: Timestamp,
+    /// In the frame's pixels.
     detection: Detection,
     quality: Quality,
+}
+
+impl BestShot {
+    fn new(frame: &Frame, detection: &Detection, quality: Quality, whole: bool) -> Self {
+        let (picture, corner) = if whole {
+            (frame.picture.clone(), Point::default())
+        } else {
+            let (part, corner) = crop::cut_out(&frame.picture, &detection.bbox.grown(SURROUNDINGS));
+            (Picture::from_rgb(part), corner)
+        };
+        let frame_size = (frame.picture.width(), frame.picture.height());
+        Self { picture, corner, frame_size, captured: frame.captured.at, detection: *detection, quality }
+    }
 }
 
 /// An event whose picture is still to be drawn.
@@ -47,6 +71,8 @@ pub(super) struct Appearance {
     track: TrackId,
     planner: LookPlanner,
     best: Option<BestShot>,
+    /// The best shot since looks are doubted: it may be of another face.
+    suspect: Option<BestShot>,
     told: bool,
     /// The last decision event, which a correction replaces.
     stated: Option<EventId>,
@@ -60,6 +86,7 @@ impl Appearance {
             track,
             planner: LookPlanner::new(looks.clone(), ctx.min_face_px),
             best: None,
+            suspect: None,
             told: false,
             stated: None,
         }
@@ -75,18 +102,41 @@ impl Appearance {
         self.told
     }
 
-    /// Offers a crop; whether it is worth embedding. Keeps the frame of the best crop.
-    pub(super) fn offer(&mut self, frame: &Frame, detection: &Detection, quality: Quality) -> bool {
-        let wanted = self.planner.offer(frame.captured.at, detection, quality).is_ok();
-        if self.planner.best().is_some_and(|best| best.detection == *detection && best.at == frame.captured.at) {
-            self.best = Some(BestShot {
-                picture: frame.picture.clone(),
-                captured: frame.captured,
-                detection: *detection,
-                quality,
-            });
+    /// Offers a crop; whether it is worth embedding. Keeps the frame of the best crop, or with `whole` false a part of it.
+    pub(super) fn offer(&mut self, frame: &Frame, detection: &Detection, quality: Quality, whole: bool) -> bool {
+        let wanted = self.planner.offer(frame.arrived, detection, quality).is_ok();
+        let shot = if self.decider.evidence().is_doubted() { &mut self.suspect } else { &mut self.best };
+        if shot.as_ref().is_none_or(|best| best.quality.rank() < quality.rank()) {
+            *shot = Some(BestShot::new(frame, detection, quality, whole));
         }
         wanted
+    }
+
+    /// Takes an embedded crop in.
+    pub(super) fn look(&mut self, look: Look) -> Taken {
+        let taken = self.decider.look(look);
+        match taken {
+            Taken::Agrees => self.suspect = None,
+            // Whether it is another face now should be known soon.
+            Taken::Doubted => self.planner.urge(DOUBTED_LOOKS),
+            Taken::Switched | Taken::Refused => {}
+        }
+        taken
+    }
+
+    /// The track went over to another face: the new face's appearance under the id `track`; this one is over.
+    pub(super) fn split(&mut self, track: TrackId, ctx: &Context, looks: &LookSettings) -> Option<Self> {
+        let decider = self.decider.split();
+        Some(Self {
+            began: decider.evidence().began()?,
+            decider,
+            track,
+            planner: LookPlanner::new(looks.clone(), ctx.min_face_px),
+            best: self.suspect.take(),
+            suspect: None,
+            told: false,
+            stated: None,
+        })
     }
 
     /// Gives the last look back: it could not be embedded.
@@ -99,7 +149,7 @@ impl Appearance {
         for look in new.decider.evidence().all() {
             self.decider.look(look.clone());
         }
-        let rank = |shot: &Option<BestShot>| shot.as_ref().map_or(-1.0, |s| s.quality.value);
+        let rank = |shot: &Option<BestShot>| shot.as_ref().map_or((-1.0, 0.0), |s| s.quality.rank());
         if rank(&new.best) > rank(&self.best) {
             self.best = new.best;
         }
@@ -114,7 +164,10 @@ impl Appearance {
     }
 
     /// RECOGNIZED, UNKNOWN or CORRECTED.
-    pub(super) fn stated(&mut self, statement: Statement, gallery: &Gallery, ctx: &Context) -> Draft {
+    pub(super) fn stated(&mut self, mut statement: Statement, gallery: &Gallery, ctx: &Context) -> Draft {
+        if statement.decision.known().is_some_and(|hit| gallery.person(&hit.person).is_none()) {
+            statement.decision.verdict = Verdict::Unknown("the person was erased meanwhile".into());
+        }
         let kind = match (statement.correction, statement.decision.known()) {
             (true, _) => EventKind::Corrected,
             (false, Some(_)) => EventKind::Recognized,
@@ -145,9 +198,7 @@ impl Appearance {
         left.event.model = Some(ctx.model.clone());
         let dwell_s = time::seconds_between(ended.first_seen, ended.last_seen).max(0.0);
         left.event.dwell_ms = Some((dwell_s * 1000.0) as u64);
-        if let Some(captured) = &mut left.event.captured {
-            captured.at = ended.last_seen;
-        }
+        left.event.captured = Some(CaptureTime { at: ended.last_seen, origin: CaptureOrigin::Arrival });
         drafts.push(left);
         drafts
     }
@@ -155,12 +206,13 @@ impl Appearance {
     fn draft(&self, kind: EventKind, ctx: &Context) -> Draft {
         let mut event = NewEvent::new(EventId::generate(), kind, ctx.camera.clone(), ctx.labels.clone(), time::now());
         event.track = Some(self.track.clone());
+        event.captured = Some(ctx.captured);
         if let Some(best) = &self.best {
-            event.captured = Some(best.captured);
+            event.pictured = Some(best.captured);
             event.face = Some(best.detection);
             event.quality = best.quality.value;
             event.face_size_px = best.quality.size_px;
-            event.frame_size = Some((best.picture.width(), best.picture.height()));
+            event.frame_size = Some(best.frame_size);
         }
         Draft { event, shot: self.best.clone() }
     }
@@ -187,7 +239,8 @@ pub(super) fn draw(event: &NewEvent, shot: &BestShot, side_px: u32) -> Option<By
     let mut image = crop::to_rgb(&shot.picture);
     let matched = event.matched.as_ref();
     let name = matched.and_then(|m| m.person.as_ref()).map(|p| p.display_name.as_str());
-    let mut mark = label::mark(&shot.detection, name, matched.map_or(0.0, |m| m.confidence));
+    let face = shot.detection.moved(-shot.corner.x, -shot.corner.y);
+    let mut mark = label::mark(&face, name, matched.map_or(0.0, |m| m.confidence));
     if event.kind == EventKind::Appeared {
         mark.label = String::new();
     }

@@ -1,6 +1,7 @@
-//! Every registered camera with its tasks: one supervisor, one camera loop, one status journal each.
+//! Every registered camera, and the changes to them.
 //!
-//! The fleet owns the tasks: a camera that is changed or removed is cancelled and awaited before its successor starts.
+//! The fleet owns the tasks: a camera that is changed or removed is cancelled and awaited before its successor starts. A change runs in
+//! a task of its own, so that a caller who goes away half-way can't leave store and tasks apart.
 
 use std::{
     collections::BTreeMap,
@@ -10,19 +11,19 @@ use std::{
 
 use tokio::{
     sync::{Mutex as AsyncMutex, watch},
-    task::JoinSet,
+    task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    camera_loop::{self, LoopParts, LoopShared},
-    picture, status_journal,
+    camera_loop::{LoopParts, LoopShared},
+    camera_tasks::{self, CameraParts},
+    picture,
 };
 use crate::{
     camera::{
-        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, FrameSlot, SpecError,
-        source::SourceOpener,
-        supervisor::{CameraControl, SupervisorSettings, supervise},
+        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, SpecError, source::SourceOpener,
+        supervisor::SupervisorSettings,
     },
     face::{Detection, Quality},
     identity::{Decision, Person},
@@ -41,6 +42,8 @@ pub struct CameraView {
     pub detection_latency: Option<Duration>,
     /// Faces tracked at this moment.
     pub active_tracks: u32,
+    /// Faces found in frames since the camera was started.
+    pub faces_found: u64,
 }
 
 /// Why the fleet refused.
@@ -66,6 +69,9 @@ pub enum FleetError {
     /// The picture could not be analysed or drawn.
     #[error(transparent)]
     Picture(#[from] picture::PictureError),
+    /// The change did not come to its end.
+    #[error("the change failed half-way: {0}; look at the camera and repeat it")]
+    Interrupted(String),
 }
 
 /// A face with the answer to "who is it".
@@ -117,6 +123,8 @@ struct Inner {
     change: AsyncMutex<()>,
     changes: watch::Sender<u64>,
     stop: CancellationToken,
+    /// Changes under way and the tasks of cameras.
+    tasks: TaskTracker,
 }
 
 struct Running {
@@ -124,7 +132,8 @@ struct Running {
     status: watch::Receiver<CameraStatus>,
     shared: Arc<LoopShared>,
     stop: CancellationToken,
-    tasks: JoinSet<()>,
+    /// `None` while it is being awaited.
+    task: Option<JoinHandle<()>>,
 }
 
 impl Fleet {
@@ -140,6 +149,7 @@ impl Fleet {
             change: AsyncMutex::default(),
             changes: watch::Sender::new(0),
             stop,
+            tasks: TaskTracker::new(),
         }));
         for spec in specs {
             fleet.launch(spec);
@@ -152,6 +162,11 @@ impl Fleet {
     /// # Errors
     /// When values are faulty, the id is taken, the limit is reached or the store fails.
     pub async fn create(&self, spec: CameraSpec, validate_only: bool) -> Result<CameraView, FleetError> {
+        let fleet = self.clone();
+        self.change(async move { fleet.created(spec, validate_only).await }).await
+    }
+
+    async fn created(&self, spec: CameraSpec, validate_only: bool) -> Result<CameraView, FleetError> {
         spec.validate().map_err(FleetError::Invalid)?;
         let _turn = self.0.change.lock().await;
         {
@@ -165,7 +180,7 @@ impl Fleet {
         }
         if validate_only {
             let status = CameraStatus::new(CameraState::Connecting, time::now());
-            return Ok(CameraView { spec, status, detection_latency: None, active_tracks: 0 });
+            return Ok(CameraView { spec, status, detection_latency: None, active_tracks: 0, faces_found: 0 });
         }
         self.0.parts.store.insert(&spec).await?;
         let id = spec.id.clone();
@@ -189,6 +204,11 @@ impl Fleet {
     /// # Errors
     /// When values are faulty, the camera is not there, somebody else was faster, or the store fails.
     pub async fn update(&self, spec: CameraSpec) -> Result<CameraView, FleetError> {
+        let fleet = self.clone();
+        self.change(async move { fleet.updated(spec).await }).await
+    }
+
+    async fn updated(&self, spec: CameraSpec) -> Result<CameraView, FleetError> {
         spec.validate().map_err(FleetError::Invalid)?;
         let _turn = self.0.change.lock().await;
         let id = spec.id.clone();
@@ -197,6 +217,7 @@ impl Fleet {
         let restart = old.url != spec.url
             || old.credentials != spec.credentials
             || old.transport != spec.transport
+            || old.tls != spec.tls
             || old.enabled != spec.enabled
             || old.sampling != spec.sampling;
         if restart {
@@ -214,11 +235,25 @@ impl Fleet {
     /// # Errors
     /// When it is not there or the store fails.
     pub async fn delete(&self, id: &CameraId) -> Result<(), FleetError> {
+        let (fleet, id) = (self.clone(), id.clone());
+        self.change(async move { fleet.deleted(&id).await }).await
+    }
+
+    async fn deleted(&self, id: &CameraId) -> Result<(), FleetError> {
         let _turn = self.0.change.lock().await;
         self.0.parts.store.remove(id).await?;
         self.halt(id).await;
+        self.cameras().remove(id);
         self.changed();
         Ok(())
+    }
+
+    /// Runs a change to its end, whether or not the caller waits for it.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, FleetError>> + Send + 'static,
+    ) -> Result<T, FleetError> {
+        self.0.tasks.spawn(change).await.unwrap_or_else(|error| Err(FleetError::Interrupted(error.to_string())))
     }
 
     /// Changes whenever a camera is added, removed, changed, or changes its state.
@@ -253,14 +288,9 @@ impl Fleet {
 
     /// Stops every camera and waits for its tasks; tracks end with their LEFT events written.
     pub async fn shutdown(&self) {
-        let _turn = self.0.change.lock().await;
-        let all: Vec<Running> = std::mem::take(&mut *self.cameras()).into_values().collect();
-        for running in &all {
-            running.stop.cancel();
-        }
-        for mut running in all {
-            while running.tasks.join_next().await.is_some() {}
-        }
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
     }
 
     fn launch(&self, spec: CameraSpec) {
@@ -268,45 +298,37 @@ impl Fleet {
         let stop = inner.stop.child_token();
         let state = if spec.enabled { CameraState::Connecting } else { CameraState::Disabled };
         let (status_tx, status) = watch::channel(CameraStatus::new(state, time::now()));
-        let slot = Arc::new(FrameSlot::default());
-        let control = Arc::new(CameraControl::default());
         let shared = Arc::new(LoopShared::default());
-        let spec_tx = watch::Sender::new(spec.clone());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(supervise(
-            spec.clone(),
-            inner.parts.opener.clone(),
+        let id = spec.id.clone();
+        let spec = watch::Sender::new(spec);
+        let task = inner.tasks.spawn(camera_tasks::run(
+            CameraParts {
+                opener: inner.parts.opener.clone(),
+                supervisor: inner.parts.supervisor.clone(),
+                loops: inner.parts.loops.clone(),
+                changes: inner.changes.clone(),
+            },
+            spec.subscribe(),
             status_tx,
-            slot.clone(),
-            control.clone(),
-            inner.parts.supervisor.clone(),
-            stop.clone(),
-        ));
-        tasks.spawn(camera_loop::run(
-            inner.parts.loops.clone(),
-            spec_tx.subscribe(),
-            slot,
-            control,
             shared.clone(),
             stop.clone(),
         ));
-        tasks.spawn(status_journal::run(
-            spec_tx.subscribe(),
-            status.clone(),
-            inner.parts.loops.log.clone(),
-            inner.changes.clone(),
-            stop.clone(),
-        ));
-        self.cameras().insert(spec.id.clone(), Running { spec: spec_tx, status, shared, stop, tasks });
+        self.cameras().insert(id, Running { spec, status, shared, stop, task: Some(task) });
     }
 
+    /// Ends a camera's tasks; the camera stays in sight with its last status until it is launched anew or removed.
     async fn halt(&self, id: &CameraId) {
-        let Some(mut running) = self.cameras().remove(id) else { return };
-        running.stop.cancel();
-        while let Some(ended) = running.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(camera = %id, %error, "a task of the camera ended badly");
+        let task = match self.cameras().get_mut(id) {
+            Some(running) => {
+                running.stop.cancel();
+                running.task.take()
             }
+            None => None,
+        };
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(camera = %id, %error, "the tasks of the camera ended badly");
         }
     }
 
@@ -325,5 +347,6 @@ fn view(running: &Running) -> CameraView {
         status: running.status.borrow().clone(),
         detection_latency: running.shared.detection_latency(),
         active_tracks: running.shared.active_tracks(),
+        faces_found: running.shared.faces_found(),
     }
 }

@@ -8,11 +8,13 @@
 //! ```
 //!
 //! Queues, all of them: decoder → slot: newest wins, 1, replaced ones are counted · slot → engine: one request a camera ·
-//! engine → loop: one reply · loop → event log: bounded, blocks · log → subscriber: no queue, a cursor · status: watch, latest
+//! still pictures → engine: 32 wait, 8 are decoded, more are refused · engine → loop: one reply · loop → event log: bounded, blocks · log → subscriber: no queue, a cursor · status: watch, latest
 //! only · store writer: bounded commands, blocks.
 
 mod appearance;
+mod camera_faces;
 pub mod camera_loop;
+mod camera_tasks;
 mod enroll;
 pub mod fleet;
 mod label;

@@ -1,17 +1,25 @@
 //! One still picture, no camera: detect, identify, verify, embed, enrol.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{enroll, fleet::FaceAnswer, label};
 use crate::{
-    face::{Detection, Embedding, FaceEngine, FaceError, Quality, engine::Slot},
+    face::{Detection, Embedding, FaceEngine, FaceError, Quality},
     frame::{Picture, annotate, crop, still, still::StillError, still::StillLimits},
     identity::{Decision, Gallery, GalleryError, Thresholds},
     ids::PersonId,
 };
 
 pub use super::enroll::{EnrollSettings, Enrollment, RefusalReason};
+
+/// Most pictures that wait or are in work at one time.
+const WAITING: usize = 32;
+/// Most pictures that are decoded at one time: each may take `limits.picture_pixels` times three bytes and more while it is decoded.
+const IN_WORK: usize = 8;
 
 /// Why a question about a picture could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +28,8 @@ pub enum PictureError {
     #[error(transparent)]
     Still(#[from] StillError),
     /// No face where one is needed.
-    #[error("no face was found in {0}; use a picture that shows the face larger and from the front")]
-    NoFace(&'static str),
+    #[error("no face was found; use a picture that shows the face larger and from the front")]
+    NoFace,
     /// More faces than the limit.
     #[error("the picture holds {found} faces, the limit is {limit}: crop it or raise limits.faces_per_picture")]
     TooManyFaces {
@@ -36,6 +44,24 @@ pub enum PictureError {
     /// Gallery.
     #[error(transparent)]
     Gallery(#[from] GalleryError),
+    /// What is wrong with one of several pictures.
+    #[error("{field}: {fault}")]
+    One {
+        /// Its field in the request, such as `image_a`.
+        field: &'static str,
+        /// What is wrong with it.
+        fault: Box<PictureError>,
+    },
+}
+
+impl PictureError {
+    /// Says which picture is meant; failures that are no picture's fault stay as they are.
+    fn of(self, field: &'static str) -> Self {
+        match self {
+            Self::Still(_) | Self::NoFace | Self::TooManyFaces { .. } => Self::One { field, fault: Box::new(self) },
+            Self::Face(_) | Self::Gallery(_) | Self::One { .. } => self,
+        }
+    }
 }
 
 /// 1:1 answer.
@@ -85,6 +111,21 @@ pub struct PictureDesk {
     pub(super) faces_limit: usize,
     identity: IdentitySettings,
     pub(super) enroll: EnrollSettings,
+    waiting: Arc<Semaphore>,
+    in_work: Arc<Semaphore>,
+}
+
+/// A decoded picture with its place among those in work, which it gives back when it is dropped.
+pub(super) struct InWork {
+    picture: Picture,
+    _places: [OwnedSemaphorePermit; 2],
+}
+
+impl std::ops::Deref for InWork {
+    type Target = Picture;
+    fn deref(&self) -> &Picture {
+        &self.picture
+    }
 }
 
 impl PictureDesk {
@@ -97,7 +138,8 @@ impl PictureDesk {
         identity: IdentitySettings,
         enroll: EnrollSettings,
     ) -> Self {
-        Self { engine, gallery, limits, faces_limit, identity, enroll }
+        let (waiting, in_work) = (Arc::new(Semaphore::new(WAITING)), Arc::new(Semaphore::new(IN_WORK)));
+        Self { engine, gallery, limits, faces_limit, identity, enroll, waiting, in_work }
     }
 
     /// Thresholds for 1:N with the embedder in use. `threshold` overrides the least similarity.
@@ -178,10 +220,10 @@ impl PictureDesk {
     /// 1:1 of the largest faces.
     ///
     /// # Errors
-    /// As [`Self::detect`], and when a picture holds no face.
+    /// As [`Self::detect`], and when a picture holds no face; [`PictureError::One`] says which, `image_a` or `image_b`.
     pub async fn verify(&self, a: Bytes, b: Bytes, threshold: Option<f32>) -> Result<Verification, PictureError> {
-        let (fa, ea) = self.largest(a, "the first picture").await?;
-        let (fb, eb) = self.largest(b, "the second picture").await?;
+        let (fa, ea) = self.largest(a).await.map_err(|e| e.of("image_a"))?;
+        let (fb, eb) = self.largest(b).await.map_err(|e| e.of("image_b"))?;
         let similarity = ea.similarity(&eb).map_err(GalleryError::from)?;
         let spec = self.engine.embedder().embedder.as_ref();
         let threshold = threshold
@@ -220,25 +262,22 @@ impl PictureDesk {
         enroll::enroll(self, person, image, source, allow_several, force).await
     }
 
-    async fn largest(
-        &self,
-        image: Bytes,
-        which: &'static str,
-    ) -> Result<((Detection, Quality), Embedding), PictureError> {
+    async fn largest(&self, image: Bytes) -> Result<((Detection, Quality), Embedding), PictureError> {
         let picture = self.decode(image).await?;
         let found = self.find(&picture, None).await?;
-        let face = found
-            .into_iter()
-            .max_by(|a, b| a.0.bbox.area().total_cmp(&b.0.bbox.area()))
-            .ok_or(PictureError::NoFace(which))?;
-        let embedding =
-            self.engine.embed(&picture, &[face.0]).await?.into_iter().next().ok_or(PictureError::NoFace(which))?;
+        let face =
+            found.into_iter().max_by(|a, b| a.0.bbox.area().total_cmp(&b.0.bbox.area())).ok_or(PictureError::NoFace)?;
+        let embedding = self.engine.embed(&picture, &[face.0]).await?.into_iter().next().ok_or(PictureError::NoFace)?;
         Ok((face, embedding))
     }
 
-    pub(super) async fn decode(&self, image: Bytes) -> Result<Picture, PictureError> {
+    /// Waits for a place and decodes. Overflow policy: refused as busy, before a byte is decoded.
+    pub(super) async fn decode(&self, image: Bytes) -> Result<InWork, PictureError> {
+        let waiting = self.waiting.clone().try_acquire_owned().map_err(|_| FaceError::Busy)?;
+        let in_work = self.in_work.clone().acquire_owned().await.map_err(|_| FaceError::Stopped)?;
         let limits = self.limits.clone();
-        Ok(blocking(move || still::decode(&image, &limits)).await??)
+        let picture = blocking(move || still::decode(&image, &limits)).await??;
+        Ok(InWork { picture, _places: [waiting, in_work] })
     }
 
     pub(super) async fn find(
@@ -246,7 +285,7 @@ impl PictureDesk {
         picture: &Picture,
         min_score: Option<f32>,
     ) -> Result<Vec<(Detection, Quality)>, PictureError> {
-        let detections = self.engine.detect(Slot::Still, picture, min_score).await?;
+        let detections = self.engine.detect(picture, min_score).await?;
         if detections.len() > self.faces_limit {
             return Err(PictureError::TooManyFaces { found: detections.len(), limit: self.faces_limit });
         }

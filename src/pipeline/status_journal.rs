@@ -44,10 +44,11 @@ pub(super) async fn run(
             }
         }
         tokio::select! {
-            () = stop.cancelled() => return,
-            changed = status.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => break,
+            changed = status.changed() => if changed.is_err() { break },
         }
     }
+    telemetry::camera_up(&spec.borrow().id, false);
 }
 
 /// What to write: each state once, attempts in between (CONNECTING) and repeated failures of one kind never.

@@ -64,6 +64,9 @@ pub enum StartError {
     /// A listener failed while serving.
     #[error("a listener failed: {0}")]
     Serve(String),
+    /// Draining was cut short.
+    #[error("the server was ended before it had drained: {0}; events since the last one written may be missing")]
+    Forced(&'static str),
 }
 
 /// Everything that still pictures need: engine, gallery and desk over a data folder.
@@ -133,14 +136,16 @@ fn start_engine(config: &Config) -> Result<FaceEngine, StartError> {
     Ok(FaceEngine::start(&inference, detector, embedder)?)
 }
 
-/// A server whose parts run; [`Server::stopped`] ends it in order.
+/// A server whose parts run; [`Server::drain`] ends it in order.
 pub struct Server {
     /// Where gRPC listens.
     pub grpc: SocketAddr,
     /// Where HTTP listens.
     pub http: SocketAddr,
-    stop: CancellationToken,
+    /// Readiness and health say no from here on.
+    draining: CancellationToken,
     cameras_stop: CancellationToken,
+    stop: CancellationToken,
     fleet: Fleet,
     recognition: Recognition,
     tasks: JoinSet<Result<(), StartError>>,
@@ -157,13 +162,15 @@ impl Server {
         let http_listener = bind("HTTP", config.server.http, "http").await?;
         let addr_of = |l: &TcpListener| l.local_addr().map_err(|e| StartError::Serve(e.to_string()));
         let (grpc, http) = (addr_of(&grpc_listener)?, addr_of(&http_listener)?);
-        let stop = CancellationToken::new();
-        let cameras_stop = CancellationToken::new();
+        let (draining, cameras_stop, stop) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let (readiness, latch) = readiness::readiness();
-        let http_stop = stop.clone();
+        let (http_draining, http_stop) = (draining.clone(), stop.clone());
         tasks.spawn(async move {
-            http::serve(http_listener, readiness, http_stop).await.map_err(|e| StartError::Serve(e.to_string()))
+            http::serve(http_listener, readiness, http_draining, http_stop)
+                .await
+                .map_err(|e| StartError::Serve(e.to_string()))
         });
 
         let recognition = Recognition::open(config).await?;
@@ -207,39 +214,50 @@ impl Server {
             limits: config.limits.clone(),
             stop: stop.clone(),
         };
-        let grpc_stop = stop.clone();
+        let (grpc_draining, grpc_stop) = (draining.clone(), stop.clone());
         tasks.spawn(async move {
-            api::serve(grpc_listener, services, grpc_stop).await.map_err(|e| StartError::Serve(e.to_string()))
+            api::serve(grpc_listener, services, grpc_draining, grpc_stop)
+                .await
+                .map_err(|e| StartError::Serve(e.to_string()))
         });
         drop(latch);
-        Ok(Self { grpc, http, stop, cameras_stop, fleet, recognition, tasks })
+        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, recognition, tasks })
     }
 
-    /// Waits for `stop`, or for a listener to fail; then ends in order: cameras (their last events are written), subscribers and
-    /// listeners, networks, store. Says every few seconds who is late.
+    /// Waits for `stop`, or for a part to end on its own.
     ///
     /// # Errors
-    /// When a listener failed.
-    pub async fn stopped(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let failed = tokio::select! {
-            () = stop => None,
-            ended = self.tasks.join_next() => ended,
-        };
+    /// When a part ended on its own.
+    pub async fn serve_until(&mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        tokio::select! {
+            () = stop => Ok(()),
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(Err(error))) => Err(error),
+                Some(Err(error)) => Err(StartError::Serve(error.to_string())),
+                Some(Ok(Ok(()))) | None => Err(StartError::Serve("it ended without being told to".into())),
+            },
+        }
+    }
+
+    /// Ends in order: readiness, cameras (their last events are written), subscribers and listeners, networks, store. Says every
+    /// few seconds who is late.
+    ///
+    /// # Errors
+    /// When a listener failed meanwhile.
+    pub async fn drain(mut self) -> Result<(), StartError> {
+        self.draining.cancel();
         tracing::info!("stopping: cameras");
         self.cameras_stop.cancel();
         late("cameras", self.fleet.shutdown()).await;
         tracing::info!("stopping: listeners");
         self.stop.cancel();
-        let mut result = match failed {
-            Some(Ok(Err(error))) => Err(error),
-            Some(Err(error)) => Err(StartError::Serve(error.to_string())),
-            _ => Ok(()),
-        };
+        let mut result = Ok(());
         let tasks = &mut self.tasks;
         late("listeners", async {
             while let Some(ended) = tasks.join_next().await {
-                if let (Ok(()), Ok(Err(error))) = (&result, ended) {
-                    result = Err(error);
+                let ended = ended.unwrap_or_else(|error| Err(StartError::Serve(error.to_string())));
+                if result.is_ok() {
+                    result = ended;
                 }
             }
         })

@@ -7,12 +7,16 @@ use tokio_util::sync::CancellationToken;
 use super::readiness::Readiness;
 use crate::telemetry;
 
-/// Serves until `stop`.
+/// Serves until `stop`; from `draining` on `/readyz` says so.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, readiness: Readiness, stop: CancellationToken) -> std::io::Result<()> {
-    let draining = stop.clone();
+pub async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let app = Router::new()
         .route("/metrics", get(|| async { telemetry::prometheus().map(|p| p.render()).unwrap_or_default() }))
         .route("/healthz", get(|| async { "alive\n" }))

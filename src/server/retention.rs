@@ -11,14 +11,17 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// Runs until `stop`; `days` 0 keeps events for ever.
 pub async fn run(log: Arc<dyn EventLog>, days: u32, stop: CancellationToken) {
     if days == 0 {
+        stop.cancelled().await;
         return;
     }
     loop {
-        let oldest = time::now() - Duration::from_secs(u64::from(days) * 86_400);
-        match log.remove_before(oldest).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, days, "events past their retention were removed"),
-            Err(error) => tracing::error!(%error, "retention could not remove events; it tries again in an hour"),
+        // Further back than time goes: nothing is that old.
+        if let Ok(oldest) = time::now().checked_sub(Duration::from_secs(u64::from(days) * 86_400)) {
+            match log.remove_before(oldest).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, days, "events past their retention were removed"),
+                Err(error) => tracing::error!(%error, "retention could not remove events; it tries again in an hour"),
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,

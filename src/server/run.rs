@@ -5,32 +5,24 @@ use std::time::Duration;
 use super::{Server, StartError};
 use crate::config::Config;
 
-/// Starts, calls `ready` with the server, serves until SIGTERM or Ctrl-C, drains. A second signal, or the end of the grace
-/// period, ends at once.
+/// Starts, calls `ready` with the server, serves until SIGTERM or Ctrl-C, drains.
 ///
 /// # Errors
-/// When a part does not start or a listener fails.
+/// When a part does not start, a listener fails, or draining was cut short by a second signal or the end of the grace period.
 pub async fn run(config: &Config, ready: impl FnOnce(&Server)) -> Result<(), StartError> {
-    let server = Server::start(config).await?;
+    let mut server = Server::start(config).await?;
     ready(&server);
+    let failed = server.serve_until(signal()).await;
     let grace = Duration::from_secs(config.server.grace_seconds);
-    let (draining_tx, draining) = tokio::sync::oneshot::channel::<()>();
-    let stopping = server.stopped(async move {
-        signal().await;
-        // The receiver waits below for as long as this future lives.
-        let _ = draining_tx.send(());
-    });
+    let forced = async {
+        tokio::select! {
+            () = signal() => "a second signal came",
+            () = tokio::time::sleep(grace) => "the grace period was over",
+        }
+    };
     tokio::select! {
-        result = stopping => result,
-        () = async {
-            if draining.await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            tokio::select! {
-                () = signal() => tracing::warn!("second signal: ending at once"),
-                () = tokio::time::sleep(grace) => tracing::warn!("the grace period is over: ending at once"),
-            }
-        } => Ok(()),
+        drained = server.drain() => failed.and(drained),
+        why = forced => Err(StartError::Forced(why)),
     }
 }
 

@@ -53,6 +53,9 @@ pub enum SimulatorError {
     /// A scene makes no sense (no duration, odd size).
     #[error("the scene cannot be drawn: {0}")]
     Scene(String),
+    /// The certificate or its key.
+    #[error("the certificate can't be used: {0}; give certificate and private key as PEM in one file")]
+    Tls(String),
     /// A GStreamer plugin is absent.
     #[error("the GStreamer element {element} is missing: install it with `apt-get install {package}`")]
     MissingPlugin {

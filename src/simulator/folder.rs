@@ -27,11 +27,23 @@ pub fn scene(path: &Path, size: (u32, u32), fps: u32, period: Duration) -> Resul
         .background(Background::Gradient { top: [196, 201, 205], bottom: [142, 147, 150] });
     for (index, file) in pictures.iter().enumerate() {
         let label = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let picture = Arc::new(open_picture(file)?);
+        let picture = Arc::new(no_larger_than_shown(open_picture(file)?, size));
         let enters_at = period * u32::try_from(index).unwrap_or(u32::MAX);
         scene = scene.actor(walk_through(label, picture, size, enters_at, period, index % 2 == 0));
     }
     Ok(scene)
+}
+
+/// A picture is drawn at most as large as the frame, so more pixels would only take memory.
+fn no_larger_than_shown(picture: RgbImage, (width, height): (u32, u32)) -> RgbImage {
+    let most = |edge: u32| edge.saturating_mul(2).max(1);
+    let shrink = (most(width) as f32 / picture.width() as f32).min(most(height) as f32 / picture.height() as f32);
+    if shrink >= 1.0 {
+        return picture;
+    }
+    let scaled = |edge: u32| ((edge as f32 * shrink) as u32).max(1);
+    let (width, height) = (scaled(picture.width()), scaled(picture.height()));
+    image::imageops::resize(&picture, width, height, image::imageops::FilterType::Triangle)
 }
 
 /// An actor who walks in from one side, stays a while in the middle, and leaves on the other side before `period` ends.

@@ -17,7 +17,7 @@ pub mod scene;
 pub mod spec;
 
 pub use error::SimulatorError;
-pub use rtsp::{Credentials, Fault, Simulator, SimulatorSettings};
+pub use rtsp::{Credentials, Fault, Simulator, SimulatorSettings, TlsIdentity};
 pub use scene::{Actor, Appearance, Background, CardShape, Scene, SceneTruth, Visible, Waypoint};
 pub use spec::{Codec, FaultPlan, SimCamera, SimSource};
 

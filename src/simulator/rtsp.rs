@@ -39,6 +39,16 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// A certificate with its private key, PEM.
+#[derive(Clone)]
+pub struct TlsIdentity(pub String);
+
+impl std::fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsIdentity(***)")
+    }
+}
+
 /// What to serve and where.
 #[derive(Debug, Clone)]
 pub struct SimulatorSettings {
@@ -50,6 +60,8 @@ pub struct SimulatorSettings {
     pub credentials: Option<Credentials>,
     /// Ask for Basic instead of Digest authentication.
     pub basic: bool,
+    /// Certificate and private key, both PEM in one text: serve `rtsps` instead of `rtsp`.
+    pub tls: Option<TlsIdentity>,
     /// The cameras.
     pub cameras: Vec<SimCamera>,
     /// Most bytes one encoded camera may hold.
@@ -60,7 +72,7 @@ impl Default for SimulatorSettings {
     /// 127.0.0.1, a free port, no password, no camera, 256 MiB a camera.
     fn default() -> Self {
         let bind = "127.0.0.1".to_owned();
-        Self { bind, port: 0, credentials: None, basic: false, cameras: Vec::new(), memory_limit: 256 << 20 }
+        Self { bind, port: 0, credentials: None, basic: false, tls: None, cameras: Vec::new(), memory_limit: 256 << 20 }
     }
 }
 
@@ -103,6 +115,7 @@ struct Shared {
     context: glib::MainContext,
     bind: String,
     port: u16,
+    tls: bool,
     listening: Mutex<Option<glib::Source>>,
     cameras: BTreeMap<String, Served>,
     clients: Mutex<Vec<(glib::WeakRef<gst_rtsp_server::RTSPClient>, String)>>,
@@ -152,8 +165,9 @@ impl Simulator {
             // A thread a client: one that hangs does not hold up the others.
             pool.set_property("max-threads", -1_i32);
         }
-        if let Some(credentials) = &settings.credentials {
-            server.set_auth(Some(&auth(credentials, settings.basic)));
+        let guarded = settings.credentials.is_some() || settings.tls.is_some();
+        if guarded {
+            server.set_auth(Some(&auth(&settings)?));
         }
         let context = glib::MainContext::new();
         // The port is taken before the long work of encoding; the mounts are filled before the loop runs.
@@ -165,7 +179,7 @@ impl Simulator {
         for (camera, prepared) in settings.cameras.iter().zip(prepare_all(&settings)) {
             let (clip, truth) = prepared.inspect_err(|_| source.destroy())?;
             let camera_served = Arc::new(Camera::new(clip));
-            let factory = factory(&camera_served, &alive, settings.credentials.is_some());
+            let factory = factory(&camera_served, &alive, guarded);
             mounts.add_factory(&format!("/{}", camera.name), factory.clone());
             cameras.insert(camera.name.clone(), Served { camera: camera_served, factory, truth });
         }
@@ -175,6 +189,7 @@ impl Simulator {
             context: context.clone(),
             bind: settings.bind.clone(),
             port,
+            tls: settings.tls.is_some(),
             listening: Mutex::new(Some(source)),
             cameras,
             clients: Mutex::default(),
@@ -209,7 +224,8 @@ impl Simulator {
             bind if bind.contains(':') => format!("[{bind}]"),
             bind => bind.to_owned(),
         };
-        format!("rtsp://{host}:{}/{name}", self.shared.port)
+        let scheme = if self.shared.tls { "rtsps" } else { "rtsp" };
+        format!("{scheme}://{host}:{}/{name}", self.shared.port)
     }
 
     /// The names of the cameras, sorted.
@@ -370,19 +386,30 @@ fn listen(
     context.find_source_by_id(&id).ok_or_else(|| fail("the listener vanished".into()))
 }
 
-fn auth(credentials: &Credentials, basic: bool) -> gst_rtsp_server::RTSPAuth {
+fn auth(settings: &SimulatorSettings) -> Result<gst_rtsp_server::RTSPAuth, SimulatorError> {
     use gstreamer_rtsp::RTSPAuthMethod;
     let auth = gst_rtsp_server::RTSPAuth::new();
-    auth.set_supported_methods(if basic { RTSPAuthMethod::Basic } else { RTSPAuthMethod::Digest });
+    if let Some(TlsIdentity(pem)) = &settings.tls {
+        let certificate = gst_rtsp_server::gio::TlsCertificate::from_pem(pem)
+            .map_err(|error| SimulatorError::Tls(error.message().to_owned()))?;
+        auth.set_tls_certificate(Some(&certificate));
+    }
     let role = gst_rtsp_server::RTSP_TOKEN_MEDIA_FACTORY_ROLE;
     let viewer = gst_rtsp_server::RTSPToken::builder().field(role, "viewer").build();
-    auth.add_digest(&credentials.user, &credentials.password, &viewer);
-    let basic = gst_rtsp_server::RTSPAuth::make_basic(&credentials.user, &credentials.password);
-    auth.add_basic(&basic, &viewer);
     // Strangers have a role too: without one they would get 404 instead of 401.
-    let mut stranger = gst_rtsp_server::RTSPToken::builder().field(role, "stranger").build();
+    let mut stranger = match &settings.credentials {
+        Some(credentials) => {
+            let method = if settings.basic { RTSPAuthMethod::Basic } else { RTSPAuthMethod::Digest };
+            auth.set_supported_methods(method);
+            auth.add_digest(&credentials.user, &credentials.password, &viewer);
+            let basic = gst_rtsp_server::RTSPAuth::make_basic(&credentials.user, &credentials.password);
+            auth.add_basic(&basic, &viewer);
+            gst_rtsp_server::RTSPToken::builder().field(role, "stranger").build()
+        }
+        None => viewer,
+    };
     auth.set_default_token(Some(&mut stranger));
-    auth
+    Ok(auth)
 }
 
 /// Encodes all cameras, as many at once as there are cores.

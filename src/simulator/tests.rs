@@ -65,7 +65,7 @@ impl Client {
             Codec::Mjpeg => "rtpjpegdepay",
         };
         let text = format!(
-            "rtspsrc location={url} protocols={transport} latency=50 ! {depayloader} ! {} ! appsink name=out sync=false",
+            "rtspsrc location={url} protocols={transport} latency=50 timeout=20000000 ! {depayloader} ! {} ! appsink name=out sync=false",
             codec.parser()
         );
         let running = Running::launch(&text).unwrap();

@@ -34,8 +34,8 @@ async fn conforms_on_the_test_server() {
 #[tokio::test]
 async fn conforms_on_a_real_server() {
     let Ok(url) = std::env::var("VISAGE_TEST_QDRANT_URL") else {
-        eprintln!(
-            "SKIPPED: the tests with a real Qdrant server; set VISAGE_TEST_QDRANT_URL=http://127.0.0.1:6334 to run them"
+        crate::telemetry::skipped(
+            "the tests with a real Qdrant server; set VISAGE_TEST_QDRANT_URL=http://127.0.0.1:6334 to run them",
         );
         return;
     };

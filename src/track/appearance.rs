@@ -1,7 +1,7 @@
 //! Whether a new track is a face that the camera lost a moment ago: one appearance must not appear twice.
 //!
-//! In: templates of tracks of the same camera that ended lately, and the first template of the new one. Out: the track it
-//! continues, if one stands out. Pure; the caller then calls [`super::Tracker::reattach`] and withholds the second APPEARED
+//! In: templates of tracks of the same camera that were lost or ended lately, and the first template of the new one. Out: the track
+//! it continues, if one stands out. Pure; the caller then calls [`super::Tracker::continue_as`] and withholds the second APPEARED
 //! and the LEFT that it held back meanwhile.
 
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
-//! Which crops of a track are worth embedding, and which one to show.
+//! Which crops of a track are worth embedding.
 //!
 //! In: each detection of a track with its measured quality ([`LookPlanner::offer`]). Out: embed it, or the reason why not.
 //! The first good crop is taken at once (latency); then a few more to agree with it; after that only crops that are better
-//! than those held or show the face from another side. Never more than the budget: a long stay costs no more than a short one.
+//! than those held or show the face from another side. After the budget only a look now and then, to notice another face.
 
 use std::fmt;
 
@@ -17,8 +17,10 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LookSettings {
-    /// Crops embedded for a track at most.
+    /// Crops embedded for a track, rechecks apart.
     pub budget: u32,
+    /// After the budget one more look this often, milliseconds: the track may have gone over to another face. 0: never.
+    pub recheck_ms: u32,
     /// Least time between two looks, milliseconds.
     pub min_interval_ms: u32,
     /// Looks that need no improvement, only the interval.
@@ -33,20 +35,20 @@ pub struct LookSettings {
 
 impl Default for LookSettings {
     fn default() -> Self {
-        Self { budget: 8, min_interval_ms: 150, early: 3, min_quality: 0.15, gain: 1.1, diversity: 0.12 }
+        Self {
+            budget: 8,
+            recheck_ms: 5000,
+            min_interval_ms: 150,
+            early: 3,
+            min_quality: 0.15,
+            gain: 1.1,
+            diversity: 0.12,
+        }
     }
 }
 
-/// A crop's metadata.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Shot {
-    /// Capture time of its frame.
-    pub at: Timestamp,
-    /// The face in that frame.
-    pub detection: Detection,
-    /// Its quality.
-    pub quality: Quality,
-}
+/// Pause between looks after the budget while the track is doubted, milliseconds.
+const DOUBTED_PAUSE_MS: u32 = 1000;
 
 /// Why a crop is not embedded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -110,7 +112,6 @@ pub struct LookPlanner {
     /// Looks that need no improvement because the track is doubted.
     urged: u32,
     last_look: Option<Timestamp>,
-    best: Option<Shot>,
     best_refused: Option<Skip>,
     best_px: f32,
 }
@@ -125,7 +126,6 @@ impl LookPlanner {
             spent: 0,
             urged: 0,
             last_look: None,
-            best: None,
             best_refused: None,
             best_px: 0.0,
         }
@@ -136,11 +136,7 @@ impl LookPlanner {
     /// # Errors
     /// Why it should not be embedded.
     pub fn offer(&mut self, at: Timestamp, detection: &Detection, quality: Quality) -> Result<(), Skip> {
-        let shot = Shot { at, detection: *detection, quality };
-        if self.best.is_none_or(|b| rank(&quality) > rank(&b.quality)) {
-            self.best = Some(shot);
-        }
-        let judged = self.judge(&shot);
+        let judged = self.judge(at, detection, quality);
         match judged {
             Ok(()) => {
                 self.held.push((pose(detection), quality.value));
@@ -171,23 +167,12 @@ impl LookPlanner {
         self.urged = self.urged.max(looks);
     }
 
-    /// The best crop offered so far, usable or not: the one to show.
-    pub fn best(&self) -> Option<&Shot> {
-        self.best.as_ref()
-    }
-
-    /// Looks charged.
-    pub fn spent(&self) -> u32 {
-        self.spent
-    }
-
     /// Why the best of the refused crops was unusable; `None` when there was none, or when looks were taken.
     pub fn why_unusable(&self) -> Option<Skip> {
         self.best_refused.filter(|_| self.spent == 0)
     }
 
-    fn judge(&self, shot: &Shot) -> Result<(), Skip> {
-        let quality = shot.quality;
+    fn judge(&self, at: Timestamp, detection: &Detection, quality: Quality) -> Result<(), Skip> {
         // A value that is not a number is too small.
         if quality.size_px.is_nan() || quality.size_px < self.min_face_px {
             return Err(Skip::TooSmall { px: quality.size_px, needs: self.min_face_px });
@@ -195,30 +180,28 @@ impl LookPlanner {
         if quality.value.is_nan() || quality.value < self.settings.min_quality {
             return Err(Skip::Poor { quality, needs: self.settings.min_quality });
         }
-        if self.spent >= self.settings.budget {
-            return Err(Skip::Spent);
-        }
-        let interval = f64::from(self.settings.min_interval_ms) / 1000.0;
         // A clock that ran back is no reason to wait: only a short time forward is.
-        if self.last_look.is_some_and(|last| (0.0..interval).contains(&seconds_between(last, shot.at))) {
+        let within = |ms: u32| {
+            let span = 0.0..f64::from(ms) / 1000.0;
+            self.last_look.is_some_and(|last| span.contains(&seconds_between(last, at)))
+        };
+        if self.spent >= self.settings.budget {
+            let pause = if self.urged > 0 { DOUBTED_PAUSE_MS } else { self.settings.recheck_ms };
+            return if self.settings.recheck_ms == 0 || within(pause) { Err(Skip::Spent) } else { Ok(()) };
+        }
+        if within(self.settings.min_interval_ms) {
             return Err(Skip::TooSoon);
         }
         if self.spent < self.settings.early || self.urged > 0 {
             return Ok(());
         }
         let best = self.held.iter().map(|h| h.1).fold(0.0, f32::max);
-        let here = pose(&shot.detection);
+        let here = pose(detection);
         let apart =
             |held: &([f32; 2], f32)| (held.0[0] - here[0]).hypot(held.0[1] - here[1]) >= self.settings.diversity;
         let new_side = self.held.iter().all(apart) && quality.value >= 0.5 * best;
         if quality.value >= best * self.settings.gain || new_side { Ok(()) } else { Err(Skip::NothingNew) }
     }
-}
-
-/// Order of shots to show: quality, then size among equals.
-fn rank(q: &Quality) -> (f32, f32) {
-    let number = |v: f32| if v.is_finite() { v } else { -1.0 };
-    (number(q.value), number(q.size_px))
 }
 
 /// Pose from landmarks: the nose's place relative to the middle of the eyes, in eye distances (left-right, up-down).
@@ -265,7 +248,6 @@ mod tests {
         assert_eq!(p.offer(at(200), &face(0.0), quality(0.5)), Ok(()));
         assert_eq!(p.offer(at(400), &face(0.0), quality(0.5)), Ok(()));
         assert_eq!(p.offer(at(600), &face(0.0), quality(0.5)), Err(Skip::NothingNew));
-        assert_eq!(p.best().unwrap().at, at(100));
     }
 
     #[test]
@@ -293,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn after_the_budget_a_look_now_and_then() {
+        let mut p = LookPlanner::new(LookSettings { budget: 1, ..LookSettings::default() }, 40.0);
+        let taken = |p: &mut LookPlanner, from: i64, until: i64| {
+            (from..until).step_by(200).filter(|ms| p.offer(at(*ms), &face(0.0), quality(0.5)).is_ok()).count()
+        };
+        assert_eq!(taken(&mut p, 0, 10_100), 3, "one, and one every five seconds");
+        p.urge(2);
+        assert_eq!(taken(&mut p, 10_200, 14_000), 2, "doubted: sooner");
+    }
+
+    #[test]
     fn reasons_carry_figures() {
         let mut p = planner();
         let small = Quality { size_px: 31.2, ..quality(0.6) };
@@ -313,7 +306,7 @@ mod tests {
         p.offer(at(0), &face(0.0), quality(0.5)).unwrap();
         p.refund();
         p.refund();
-        assert_eq!(p.spent(), 0);
+        assert_eq!(p.spent, 0);
     }
 
     proptest! {
@@ -322,7 +315,7 @@ mod tests {
             budget in 0u32..10,
             offers in proptest::collection::vec((-50i64..2000, 0f32..1.0, -1f32..1.0, 10f32..100.0), 0..200),
         ) {
-            let mut p = LookPlanner::new(LookSettings { budget, ..LookSettings::default() }, 40.0);
+            let mut p = LookPlanner::new(LookSettings { budget, recheck_ms: 0, ..LookSettings::default() }, 40.0);
             let (mut now, mut taken, mut last) = (0, 0, None);
             for (dt, value, turn, size_px) in offers {
                 now += dt;
@@ -334,7 +327,7 @@ mod tests {
                     last = Some(now);
                 }
             }
-            prop_assert!(taken <= budget && p.spent() == taken);
+            prop_assert!(taken <= budget && p.spent == taken);
         }
     }
 }

@@ -39,8 +39,6 @@ pub struct TrackSettings {
     pub max_speed: f32,
     /// Greatest deviation from the prediction in face sizes, whatever the time.
     pub max_reach: f32,
-    /// Ended tracks can be taken up again for this long, milliseconds.
-    pub return_within_ms: u32,
 }
 
 impl Default for TrackSettings {
@@ -55,7 +53,6 @@ impl Default for TrackSettings {
             max_gap_ms: 3000,
             max_speed: 5.0,
             max_reach: 2.5,
-            return_within_ms: 10_000,
         }
     }
 }
@@ -103,8 +100,8 @@ struct Live {
 pub struct Tracker {
     settings: TrackSettings,
     live: Vec<Live>,
-    /// Tracks that ended lately, with the time on the tracker's clock.
-    recent: VecDeque<(f64, EndedTrack)>,
+    /// Tracks that ended lately.
+    recent: VecDeque<EndedTrack>,
     /// Seconds of capture time passed; never runs back.
     clock: f64,
     last_step: Option<Timestamp>,
@@ -206,28 +203,30 @@ impl Tracker {
         self.live.iter().filter(|t| t.id.is_some()).count()
     }
 
-    /// Where each confirmed track is expected at the last frame's time: for pictures and for the sampler.
-    pub fn positions(&self) -> impl Iterator<Item = (&TrackId, BBox)> {
-        self.live.iter().filter_map(|t| t.id.as_ref().map(|id| (id, t.motion.predict(self.clock))))
+    /// Confirmed tracks whose face was not found in the last frame, with the capture time of their last detection.
+    pub fn lost(&self) -> impl Iterator<Item = (&TrackId, Timestamp)> {
+        self.live.iter().filter(|t| t.misses > 0).filter_map(|t| Some((t.id.as_ref()?, t.last_seen)))
     }
 
-    /// Tracks that ended not longer ago than `return_within_ms`: candidates for [`Tracker::reattach`].
-    pub fn recently_ended(&self) -> impl Iterator<Item = &EndedTrack> {
-        let oldest = self.clock - f64::from(self.settings.return_within_ms) / 1000.0;
-        self.recent.iter().filter(move |(when, _)| *when >= oldest).map(|(_, track)| track)
-    }
-
-    /// Continues the ended track under its old id: the live track `new` takes the id, first time and hits of `ended`, and the id
-    /// `new` is gone. False, and nothing changes, when `ended` is not remembered or `new` is not live.
+    /// Goes on with a track that was lost or that ended lately: the live track `new` takes the id, first time and hits of `old`, and
+    /// the id `new` is gone. False, and nothing changes, when `old` is seen now or not remembered, or `new` is not live.
     ///
     /// For callers that found by [`super::appearance`] that both are one appearance.
-    pub fn reattach(&mut self, ended: &TrackId, new: &TrackId) -> bool {
-        let Some(place) = self.recent.iter().position(|(_, t)| t.id == *ended) else { return false };
-        let Some(live) = self.live.iter_mut().find(|t| t.id.as_ref() == Some(new)) else { return false };
-        if let Some((_, old)) = self.recent.remove(place) {
-            live.first_seen = live.first_seen.min(old.first_seen);
-            live.hits = live.hits.saturating_add(old.hits);
-            live.id = Some(old.id);
+    pub fn continue_as(&mut self, old: &TrackId, new: &TrackId) -> bool {
+        if !self.live.iter().any(|t| t.id.as_ref() == Some(new)) {
+            return false;
+        }
+        let ended = self.recent.iter().position(|t| t.id == *old).and_then(|place| self.recent.remove(place));
+        let past = ended.map(|t| (t.first_seen, t.hits)).or_else(|| {
+            let place = self.live.iter().position(|t| t.id.as_ref() == Some(old) && t.misses > 0)?;
+            let lost = self.live.swap_remove(place);
+            Some((lost.first_seen, lost.hits))
+        });
+        let Some((first_seen, hits)) = past else { return false };
+        if let Some(live) = self.live.iter_mut().find(|t| t.id.as_ref() == Some(new)) {
+            live.first_seen = live.first_seen.min(first_seen);
+            live.hits = live.hits.saturating_add(hits);
+            live.id = Some(old.clone());
         }
         true
     }
@@ -246,7 +245,6 @@ impl Tracker {
         live.id = Some(new.clone());
         live.first_seen = live.last_seen;
         live.hits = 1;
-        self.remember(ended.clone());
         Some((ended, new))
     }
 
@@ -254,7 +252,7 @@ impl Tracker {
         if self.recent.len() >= MAX_RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((self.clock, ended));
+        self.recent.push_back(ended);
     }
 
     fn advance(&mut self, at: Timestamp, frame_size: (u32, u32)) {

@@ -118,9 +118,8 @@ fn an_ended_track_can_be_taken_up_again() {
         t.step(ms(i * 150), HD, &[]);
     }
     let new = t.step(ms(2300), HD, &[face(900.0, 300.0, 50.0, 0.99)]).started.remove(0);
-    assert!(t.recently_ended().map(|e| &e.id).eq([&old]));
-    assert!(t.reattach(&old, &new));
-    assert!(!t.reattach(&old, &new), "an ended track is taken up once");
+    assert!(t.continue_as(&old, &new));
+    assert!(!t.continue_as(&old, &new), "an ended track is taken up once");
     let ended = t.finish().remove(0);
     assert_eq!(ended, EndedTrack { id: old, first_seen: ms(0), last_seen: ms(2300), hits: 2 });
 }

@@ -4,7 +4,7 @@ use tonic::Code;
 use visage::{
     proto::v1::{
         Camera, CameraState, CaptureSnapshotRequest, CreateCameraRequest, Credentials, DeleteCameraRequest,
-        GetCameraRequest, ListCamerasRequest, UpdateCameraRequest,
+        GetCameraRequest, ListCamerasRequest, TlsPolicy, UpdateCameraRequest,
     },
     simulator::{Fault, SimCamera, Simulator, SimulatorSettings},
 };
@@ -102,4 +102,26 @@ async fn faulty_cameras_are_refused_and_change_nothing() {
     assert_eq!(cameras.get_camera(GetCameraRequest { name: name.clone() }).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(cameras.delete_camera(DeleteCameraRequest { name }).await.unwrap_err().code(), Code::NotFound);
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_rtsps_camera_is_refused_for_its_certificate_until_that_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let pem = format!("{}{}", signed.cert.pem(), signed.signing_key.serialize_pem());
+    let cameras = vec![SimCamera::parse("test=pattern,size=640x360,fps=15").unwrap()];
+    let tls = Some(visage::simulator::TlsIdentity(pem));
+    let sim = Simulator::start(SimulatorSettings { port: 0, tls, cameras, ..Default::default() }).unwrap();
+    let server = Server::start(dir.path()).await;
+    assert!(sim.url("test").starts_with("rtsps://"));
+    server.add_camera("test", &sim.url("test")).await;
+    let status = server.camera_in("test", CameraState::Refused).await;
+    assert!(status.reason_code == "tls" && status.reason.contains("certificate"), "{status:?}");
+    let camera = Camera { name: "cameras/test".into(), tls: TlsPolicy::Insecure.into(), ..Default::default() };
+    let mask = prost_types::FieldMask { paths: vec!["tls".into()] };
+    let request = UpdateCameraRequest { camera: Some(camera), update_mask: Some(mask) };
+    server.cameras().await.update_camera(request).await.unwrap();
+    server.camera_in("test", CameraState::Streaming).await;
+    server.stop().await;
+    sim.stop();
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use visage::{
-    face::{Detection, FaceEngine, alignment, embedder, engine::Slot},
+    face::{Detection, FaceEngine, alignment, embedder},
     frame::{BBox, Picture, Point, still},
     inference::{InferenceSettings, OrtSession, environment, manifest::CropRecipe},
     models::{self, LoadedModel, locate},
@@ -35,7 +35,7 @@ fn golden() -> Option<PathBuf> {
     let folder = std::env::var_os("VISAGE_TESTDATA").map(|root| Path::new(&root).join("golden"));
     let folder = folder.filter(|folder| folder.is_dir());
     if folder.is_none() {
-        eprintln!("SKIPPED: VISAGE_TESTDATA names no folder with golden pictures");
+        crate::support::skipped("VISAGE_TESTDATA names no folder with golden pictures");
     }
     folder
 }
@@ -85,7 +85,7 @@ async fn detections_agree(folder: &Path, images: Vec<(String, Vec<GoldenFace>)>,
         // At this side the picture is the network's input as it is.
         let side = picture.width().max(picture.height());
         let engine = FaceEngine::start(&settings(side), model("retinaface-mnet025"), model("dlib-resnet")).unwrap();
-        let found = engine.detect(Slot::Still, &picture, None).await.unwrap();
+        let found = engine.detect(&picture, None).await.unwrap();
         same_faces(&name, &found, &wanted, within);
         engine.shutdown().await;
     }
@@ -167,7 +167,7 @@ async fn whole_pictures_give_the_reference_crops_and_descriptors() {
     let engine = FaceEngine::start(&settings(640), self::model("retinaface-mnet025"), model).unwrap();
     for golden in crops(&folder) {
         let picture = picture(&folder.join(&golden.image));
-        let found = engine.detect(Slot::Still, &picture, None).await.unwrap();
+        let found = engine.detect(&picture, None).await.unwrap();
         let face = found[golden.face];
         let transform = alignment::similarity(&face.landmarks, &alignment::template(&template)).unwrap();
         let [[a, minus_b, tx], [b, _, ty]] = golden.matrix;

@@ -1,9 +1,36 @@
 //! Enrolment and its refusals, and erasure.
 
 use tonic::Code;
-use visage::proto::v1::{DeletePersonRequest, GetPersonRequest, IdentifyFacesRequest, ListFacesRequest, RefusalReason};
+use tonic_types::StatusExt;
+use visage::proto::v1::{
+    CreatePersonRequest, DeletePersonRequest, EnrollFacesRequest, GetPersonRequest, IdentifyFacesRequest,
+    ListFacesRequest, RefusalReason,
+};
 
 use crate::support::{Server, bytes};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_without_change_finds_a_taken_id_and_a_long_enrolment_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(dir.path(), &[("VISAGE_LIMITS__PICTURES_PER_ENROLMENT", "1")]).await;
+    server.add_person("anna", "Anna").await;
+    let check = |id: &str| CreatePersonRequest { person_id: id.into(), person: None, validate_only: true };
+    let mut people = server.people().await;
+    assert_eq!(people.create_person(check("anna")).await.unwrap_err().code(), Code::AlreadyExists);
+    people.create_person(check("berta")).await.unwrap();
+    let berta = GetPersonRequest { name: "people/berta".into() };
+    assert_eq!(people.get_person(berta).await.unwrap_err().code(), Code::NotFound);
+
+    let picture = EnrollFacesRequest { person: "people/anna".into(), image: "no picture".into(), ..Default::default() };
+    let mut answers =
+        people.enroll_faces(tokio_stream::iter(vec![picture.clone(), picture])).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().refusal(), RefusalReason::NotAnImage);
+    let limit = answers.message().await.unwrap_err();
+    assert_eq!(limit.code(), Code::ResourceExhausted);
+    let quota = limit.get_error_details().quota_failure().unwrap().violations[0].subject.clone();
+    assert_eq!(quota, "limits.pictures_per_enrolment");
+    server.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_that_can_not_be_used_are_refused_with_the_reason() {

@@ -1,10 +1,10 @@
 //! Cameras on the wire.
 
-use super::{duration, from_duration, time};
+use super::{duration, excerpt, from_duration, time};
 use crate::{
     camera::{
         CameraSpec, CameraState,
-        spec::{Credentials, SamplingPolicy, Secret, Transport, parse_url},
+        spec::{Credentials, SamplingPolicy, Secret, TlsPolicy, Transport, parse_url},
     },
     frame::{Point, region::Region},
     ids::CameraId,
@@ -12,6 +12,12 @@ use crate::{
     proto::v1,
     time::Timestamp,
 };
+
+/// Most regions of a camera.
+const MAX_REGIONS: usize = 32;
+/// Most watchlists of a camera, and most bytes of a watchlist's name: as for people.
+const MAX_WATCHLISTS: usize = 64;
+const MAX_WATCHLIST_BYTES: usize = 63;
 
 type Faults = Vec<(String, String)>;
 
@@ -50,6 +56,11 @@ pub fn to_wire(view: &CameraView) -> v1::Camera {
         status: Some(status(view)),
         etag: spec.revision.to_string(),
         create_time: Some(time(spec.created)),
+        tls: match spec.tls {
+            TlsPolicy::Verify => v1::TlsPolicy::Verify,
+            TlsPolicy::Insecure => v1::TlsPolicy::Insecure,
+        }
+        .into(),
     }
 }
 
@@ -85,6 +96,7 @@ fn status(view: &CameraView) -> v1::CameraStatus {
         detection_latency: view.detection_latency.map(duration),
         reconnects: s.reconnects,
         active_tracks: view.active_tracks,
+        faces_found: view.faces_found,
     }
 }
 
@@ -94,7 +106,7 @@ fn status(view: &CameraView) -> v1::CameraStatus {
 /// Every faulty field at once.
 pub fn from_wire(id: CameraId, wire: v1::Camera, now: Timestamp) -> Result<CameraSpec, Faults> {
     let mut faults = Faults::new();
-    let url = parse_url(&wire.url, false).map_err(|e| faults.push(("camera.url".into(), e.message))).ok();
+    let url = parse_url(&wire.url).map_err(|e| faults.push(("camera.url".into(), e.message))).ok();
     let mut spec = CameraSpec {
         display_name: if wire.display_name.is_empty() { id.to_string() } else { wire.display_name.clone() },
         id,
@@ -127,6 +139,7 @@ fn blank(now: Timestamp) -> CameraSpec {
         },
         credentials: None,
         transport: Transport::Auto,
+        tls: TlsPolicy::Verify,
         labels: Default::default(),
         enabled: true,
         sampling: SamplingPolicy::default(),
@@ -139,11 +152,12 @@ fn blank(now: Timestamp) -> CameraSpec {
     }
 }
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "display_name",
     "url",
     "credentials",
     "transport",
+    "tls",
     "labels",
     "enabled",
     "sampling",
@@ -171,7 +185,7 @@ pub fn update(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String]) -> Res
     if let Some(bad) = paths.iter().find(|p| !FIELDS.contains(&p.as_str())) {
         return Err(vec![(
             "update_mask".into(),
-            format!("{bad:?} is no field that can be changed; there are {}", FIELDS.join(", ")),
+            format!("{:?} is no field that can be changed; there are {}", excerpt(bad), FIELDS.join(", ")),
         )]);
     }
     if paths.is_empty() {
@@ -189,10 +203,12 @@ fn apply(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String], only_set: b
         spec.display_name = wire.display_name.clone();
     }
     if has("url", !wire.url.is_empty()) {
-        match parse_url(&wire.url, false) {
+        match parse_url(&wire.url) {
             Ok((url, credentials)) => {
+                // A password is shown to the camera it was given for, never to whoever has the next address.
+                let kept = spec.credentials.take().filter(|_| same_door(&spec.url, &url));
+                spec.credentials = credentials.or(kept);
                 spec.url = url;
-                spec.credentials = credentials.or(spec.credentials.take());
             }
             Err(e) => faults.push(("camera.url".into(), e.message)),
         }
@@ -210,6 +226,13 @@ fn apply(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String], only_set: b
             Ok(v1::Transport::Tcp) => spec.transport = Transport::Tcp,
             Ok(v1::Transport::Udp) => spec.transport = Transport::Udp,
             Err(_) => faults.push(("camera.transport".into(), format!("{} is no transport", wire.transport))),
+        }
+    }
+    if has("tls", wire.tls != 0) {
+        match v1::TlsPolicy::try_from(wire.tls) {
+            Ok(v1::TlsPolicy::Unspecified | v1::TlsPolicy::Verify) => spec.tls = TlsPolicy::Verify,
+            Ok(v1::TlsPolicy::Insecure) => spec.tls = TlsPolicy::Insecure,
+            Err(_) => faults.push(("camera.tls".into(), format!("{} is no TLS policy", wire.tls))),
         }
     }
     if has("labels", !wire.labels.is_empty()) {
@@ -253,10 +276,26 @@ fn apply(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String], only_set: b
     if has("threshold_override", wire.threshold_override.is_some()) {
         spec.threshold_override = wire.threshold_override;
     }
+    if spec.regions.len() > MAX_REGIONS {
+        faults.push(("camera.regions".into(), format!("at most {MAX_REGIONS}")));
+    }
+    let named = |w: &String| (1..=MAX_WATCHLIST_BYTES).contains(&w.len());
+    if spec.watchlists.len() > MAX_WATCHLISTS || !spec.watchlists.iter().all(named) {
+        let text = format!("at most {MAX_WATCHLISTS}, each of 1 to {MAX_WATCHLIST_BYTES} bytes");
+        faults.push(("camera.watchlists".into(), text));
+    }
     if let Err(more) = spec.validate() {
         faults.extend(more.into_iter().map(|e| (format!("camera.{}", e.field), e.message)));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Whether two URLs lead to one server: scheme, host and port are the same, a port left out being the scheme's own.
+fn same_door(a: &url::Url, b: &url::Url) -> bool {
+    // `url` knows neither the ports of RTSP nor that its host names ignore case.
+    let port = |url: &url::Url| url.port_or_known_default().unwrap_or(if url.scheme() == "rtsps" { 322 } else { 554 });
+    let host = |url: &url::Url| url.host_str().unwrap_or_default().to_ascii_lowercase();
+    a.scheme() == b.scheme() && host(a) == host(b) && port(a) == port(b)
 }
 
 #[cfg(test)]
@@ -289,8 +328,30 @@ mod tests {
         let spec = from_wire("c".parse().unwrap(), wire("rtsp://joe:pw-4711@h/x"), now()).unwrap();
         assert_eq!(spec.credentials.as_ref().unwrap().password.expose(), "pw-4711");
         let status = CameraStatus::new(CameraState::Connecting, now());
-        let view = CameraView { spec, status, detection_latency: None, active_tracks: 0 };
+        let view = CameraView { spec, status, detection_latency: None, active_tracks: 0, faces_found: 0 };
         assert!(!format!("{:?}", to_wire(&view)).contains("pw-4711"));
+    }
+
+    #[test]
+    fn lists_have_an_end() {
+        let corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)].map(|(x, y)| v1::Point { x, y });
+        let region = v1::Region { points: corners.to_vec(), exclude: false };
+        let most = v1::Camera {
+            regions: vec![region.clone(); MAX_REGIONS],
+            watchlists: vec!["w".repeat(MAX_WATCHLIST_BYTES); MAX_WATCHLISTS],
+            ..wire("rtsp://h/x")
+        };
+        from_wire("c".parse().unwrap(), most, now()).unwrap();
+        let lists = [vec!["w".into(); MAX_WATCHLISTS + 1], vec!["w".repeat(64)], vec![String::new()]];
+        for watchlists in lists {
+            let bad = v1::Camera { watchlists, regions: vec![region.clone(); MAX_REGIONS + 1], ..wire("rtsp://h/x") };
+            let faults = from_wire("c".parse().unwrap(), bad, now()).unwrap_err();
+            let fields: Vec<&str> = faults.iter().map(|(f, _)| f.as_str()).collect();
+            assert_eq!(fields, ["camera.regions", "camera.watchlists"]);
+        }
+        let mut spec = from_wire("c".parse().unwrap(), wire("rtsp://h/x"), now()).unwrap();
+        let faults = update(&mut spec, &wire("rtsp://h/x"), &["x".repeat(100_000)]).unwrap_err();
+        assert!(faults[0].1.len() < 500, "a client's path comes back in full");
     }
 
     #[test]
@@ -306,6 +367,16 @@ mod tests {
         assert_eq!(spec.display_name, "c");
         update(&mut spec, &wire("rtsp://h/y"), &["url".into()]).unwrap();
         assert!(spec.credentials.is_some(), "a new path keeps the password");
+        update(&mut spec, &wire("rtsp://H:554/z"), &["url".into()]).unwrap();
+        assert!(spec.credentials.is_some(), "the same address in other words keeps the password");
+        for elsewhere in ["rtsp://other/y", "rtsp://h:8554/y", "rtsps://h/y"] {
+            let mut moved = spec.clone();
+            update(&mut moved, &wire(elsewhere), &[]).unwrap();
+            assert!(moved.credentials.is_none(), "{elsewhere} gets the password of another camera");
+        }
+        let mut moved = spec.clone();
+        update(&mut moved, &wire("rtsp://ann:pw2@other/y"), &["url".into()]).unwrap();
+        assert_eq!(moved.credentials.unwrap().username, "ann");
         update(&mut spec, &v1::Camera::default(), &["credentials".into()]).unwrap();
         assert!(spec.credentials.is_none());
         assert!(update(&mut spec, &change, &["status".into()]).is_err());

@@ -16,6 +16,7 @@ pub fn to_wire(event: &Event) -> v1::Event {
         kind: kind(b.kind).into(),
         camera: format!("cameras/{}", b.camera),
         capture_time: b.captured.map(|c| time(c.at)),
+        picture_time: b.pictured.map(time),
         create_time: Some(time(b.created)),
         track: b.track.as_ref().map(ToString::to_string).unwrap_or_default(),
         face: b.face.as_ref().map(|f| face::detected(f, b.quality, b.face_size_px)),

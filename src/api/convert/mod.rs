@@ -9,6 +9,17 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
+/// Most characters of a client's text that an error repeats.
+const EXCERPT: usize = 80;
+
+/// A client's text as an error may repeat it: cut, since a message is no place for megabytes.
+pub(super) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// A time on the wire.
 pub fn time(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
@@ -33,6 +44,12 @@ pub fn from_duration(d: &prost_types::Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(excerpt("short"), "short");
+        assert_eq!(excerpt(&"é".repeat(500)), format!("{}…", "é".repeat(80)));
+    }
 
     #[test]
     fn odd_times_and_durations_are_refused() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::time;
+use super::{excerpt, time};
 use crate::{
     identity::{EnrolledFace, Person, person::ErasureReceipt},
     ids::PersonId,
@@ -83,7 +83,11 @@ pub fn apply(person: &mut Person, wire: v1::Person, paths: &[String]) -> Result<
     if let Some(bad) =
         paths.iter().find(|p| !["display_name", "external_id", "labels", "watchlists"].contains(&p.as_str()))
     {
-        return Err(vec![("update_mask".into(), format!("{bad:?} is no field that can be changed"))]);
+        let text = format!(
+            "{:?} is no field that can be changed; there are display_name, external_id, labels, watchlists",
+            excerpt(bad)
+        );
+        return Err(vec![("update_mask".into(), text)]);
     }
     if has("display_name") || (all && !wire.display_name.is_empty()) {
         person.display_name = wire.display_name;

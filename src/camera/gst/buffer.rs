@@ -1,7 +1,5 @@
 //! Mapped decoder memory as our pixels, and the capture time of a buffer.
 
-use std::time::Duration;
-
 use gstreamer::{ClockTime, ReferenceTimestampMeta};
 use gstreamer_video::{
     VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrame, VideoFrameExt, video_frame::Readable,
@@ -56,11 +54,8 @@ const NTP_TO_UNIX_S: i64 = 2_208_988_800;
 /// A camera whose clock differs from ours by more than this is not believed, seconds.
 const BELIEVED_S: f64 = 5.0;
 
-/// When a buffer was captured: by the camera's sender reports if they are there and plausible, else its arrival.
-///
-/// `age` is how long ago the buffer arrived: running time now minus that of the buffer, which rtspsrc stamps on arrival.
-pub(super) fn captured(buffer: &gstreamer::BufferRef, age: Duration, now: Timestamp) -> CaptureTime {
-    let arrived = now.checked_sub(age).unwrap_or(now);
+/// When a buffer was captured: by the camera's sender reports if they are there and plausible, else when it `arrived`.
+pub(super) fn captured(buffer: &gstreamer::BufferRef, arrived: Timestamp) -> CaptureTime {
     let by_camera = buffer
         .iter_meta::<ReferenceTimestampMeta>()
         .filter(|meta| meta.reference().structure(0).is_some_and(|s| s.name() == "timestamp/x-ntp"))
@@ -76,4 +71,32 @@ pub(super) fn captured(buffer: &gstreamer::BufferRef, age: Duration, now: Timest
 fn ntp(time: ClockTime) -> Option<Timestamp> {
     let seconds = i64::try_from(time.seconds()).ok()?.checked_sub(NTP_TO_UNIX_S)?;
     Timestamp::new(seconds, (time.nseconds() % 1_000_000_000) as i32).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(at: Timestamp) -> gstreamer::Buffer {
+        gstreamer::init().unwrap();
+        let mut buffer = gstreamer::Buffer::new();
+        let ntp = ClockTime::from_seconds((at.as_second() + NTP_TO_UNIX_S) as u64)
+            + ClockTime::from_nseconds(at.subsec_nanosecond() as u64);
+        let reference = gstreamer::Caps::new_empty_simple("timestamp/x-ntp");
+        ReferenceTimestampMeta::add(buffer.get_mut().unwrap(), &reference, ntp, None);
+        buffer
+    }
+
+    #[test]
+    fn a_plausible_camera_clock_is_believed_and_a_wrong_one_is_not() {
+        let arrived = Timestamp::from_millisecond(1_780_000_000_250).unwrap();
+        let sent = arrived.checked_sub(std::time::Duration::from_millis(180)).unwrap();
+        let captured = captured(&buffer(sent), arrived);
+        assert_eq!(captured, CaptureTime { at: sent, origin: CaptureOrigin::SenderReport });
+        let year_off = arrived.checked_sub(std::time::Duration::from_secs(31_536_000)).unwrap();
+        let captured = super::captured(&buffer(year_off), arrived);
+        assert_eq!(captured, CaptureTime { at: arrived, origin: CaptureOrigin::Arrival });
+        let none = super::captured(&gstreamer::Buffer::new(), arrived);
+        assert_eq!(none.origin, CaptureOrigin::Arrival);
+    }
 }

@@ -13,7 +13,7 @@ pub struct MissingElement {
     pub purpose: &'static str,
 }
 
-const NEEDED: [MissingElement; 10] = [
+const NEEDED: [MissingElement; 12] = [
     MissingElement { element: "rtspsrc", package: "gstreamer1.0-plugins-good", purpose: "RTSP" },
     MissingElement { element: "rtph264depay", package: "gstreamer1.0-plugins-good", purpose: "H.264" },
     MissingElement { element: "rtph265depay", package: "gstreamer1.0-plugins-good", purpose: "H.265" },
@@ -24,6 +24,8 @@ const NEEDED: [MissingElement; 10] = [
     MissingElement { element: "avdec_h264", package: "gstreamer1.0-libav", purpose: "H.264" },
     MissingElement { element: "avdec_h265", package: "gstreamer1.0-libav", purpose: "H.265" },
     MissingElement { element: "videoconvert", package: "gstreamer1.0-plugins-base", purpose: "pictures" },
+    MissingElement { element: "appsink", package: "gstreamer1.0-plugins-base", purpose: "pictures" },
+    MissingElement { element: "videoscale", package: "gstreamer1.0-plugins-base", purpose: "pictures" },
 ];
 
 /// Elements that are not installed; GStreamer must have been started.

@@ -1,10 +1,11 @@
 //! The one place for GStreamer besides the simulator: pipelines, bus messages, mapped memory.
 //!
 //! ```text
-//! rtspsrc ─► depay ─► parse ─► avdec_h264 | avdec_h265 | jpegdec ─► videoconvert ─► appsink (newest wins, 1)
-//!                                                                  (passes I420 and NV12 through)
+//! rtspsrc ─► depay ─► parse ─► avdec_h264 | avdec_h265 | jpegdec ─► videoconvert ─► videoscale ─► appsink (newest wins, 1)
+//!                                                                  (pass I420 and NV12 with square pixels through)
 //! ```
 
+mod backlog;
 mod buffer;
 mod bus;
 mod elements;

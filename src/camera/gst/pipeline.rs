@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -18,12 +18,12 @@ use gstreamer::{
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use tokio::sync::Notify;
 
-use super::{buffer, bus, elements, reach};
+use super::{backlog::Backlog, buffer, bus, elements, reach};
 use crate::{
     camera::{
         FrameSlot,
         source::{Cause, OpenRequest, Source, SourceEnd, StreamFacts},
-        spec::Transport,
+        spec::{TlsPolicy, Transport},
     },
     frame::{Frame, Picture},
     ids::CameraId,
@@ -43,6 +43,10 @@ struct Shared {
     slot: FrameSlot,
     sequence: AtomicU64,
     replaced: AtomicU64,
+    overloaded: AtomicU64,
+    unreadable: AtomicU64,
+    /// The camera described a video stream.
+    video_offered: AtomicBool,
     stats: Mutex<Stats>,
     end: Mutex<Option<SourceEnd>>,
     ended: Notify,
@@ -96,6 +100,9 @@ pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
         _ => "tcp",
     };
     source.set_property_from_str("protocols", transport);
+    if request.tls == TlsPolicy::Insecure {
+        source.set_property_from_str("tls-validation-flags", "0");
+    }
     if let Some(credentials) = &request.credentials {
         source.set_property("user-id", &credentials.username);
         source.set_property("user-pw", credentials.password.expose());
@@ -105,15 +112,19 @@ pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
         slot: FrameSlot::default(),
         sequence: AtomicU64::new(0),
         replaced: AtomicU64::new(0),
+        overloaded: AtomicU64::new(0),
+        unreadable: AtomicU64::new(0),
+        video_offered: AtomicBool::new(false),
         stats: Mutex::default(),
         end: Mutex::default(),
         ended: Notify::new(),
     });
     // Other media (audio, metadata) are not even set up.
-    source.connect("select-stream", false, |values| {
+    let at_select = shared.clone();
+    source.connect("select-stream", false, move |values| {
         let caps = values.get(2).and_then(|v| v.get::<Caps>().ok());
-        let video =
-            caps.as_ref().and_then(|c| c.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
+        let video = caps.and_then(|c| c.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
+        at_select.video_offered.fetch_or(video, Ordering::Relaxed);
         Some(video.to_value())
     });
     pipeline.add(&source).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))?;
@@ -174,6 +185,8 @@ fn link(pipeline: &Pipeline, pad: &gstreamer::Pad, shared: &Arc<Shared>) -> Resu
         watch_decoder(decoder, shared);
     }
     chain.push(make("videoconvert")?);
+    // Some cameras send pictures that are to be shown wider than they are: faces must not be squeezed.
+    chain.push(make("videoscale")?);
     chain.push(sink(shared).upcast());
     let fail = |e: glib::BoolError| SourceEnd::new(Cause::Other, e.to_string());
     pipeline.add_many(&chain).map_err(fail)?;
@@ -185,32 +198,48 @@ fn link(pipeline: &Pipeline, pad: &gstreamer::Pad, shared: &Arc<Shared>) -> Resu
     pad.link(&entry).map(drop).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))
 }
 
-/// Notes key frames and when pictures go into the decoder.
+/// Notes key frames and when pictures go into the decoder, and leaves out what it can't keep up with.
 fn watch_decoder(decoder: &gstreamer::Element, shared: &Arc<Shared>) {
     let Some(pad) = decoder.static_pad("sink") else { return };
     let shared = shared.clone();
-    pad.add_probe(PadProbeType::BUFFER, move |_, info| {
-        if let Some(buffer) = info.buffer()
-            && let Some(pts) = buffer.pts()
+    let backlog = Mutex::new(Backlog::default());
+    pad.add_probe(PadProbeType::BUFFER, move |pad, info| {
+        let Some((buffer, pts)) = info.buffer().and_then(|b| Some((b, b.pts()?))) else { return PadProbeReturn::Ok };
+        let is_key = !buffer.flags().contains(BufferFlags::DELTA_UNIT);
+        if let Some(lag) = lag(pad, pts)
+            && !backlog.lock().unwrap_or_else(PoisonError::into_inner).admits(lag, is_key, Instant::now())
         {
-            let mut stats = shared.stats();
-            if !buffer.flags().contains(BufferFlags::DELTA_UNIT)
-                && let Some(last) = stats.last_key.replace(pts)
-                && pts > last
-            {
-                stats.key_frame_interval = Some((pts - last).into());
-            }
-            if stats.in_decoder.len() == SAMPLES {
-                stats.in_decoder.pop_front();
-            }
-            stats.in_decoder.push_back((pts, Instant::now()));
+            shared.overloaded.fetch_add(1, Ordering::Relaxed);
+            return PadProbeReturn::Drop;
         }
+        let mut stats = shared.stats();
+        if is_key
+            && let Some(last) = stats.last_key.replace(pts)
+            && pts > last
+        {
+            stats.key_frame_interval = Some((pts - last).into());
+        }
+        if stats.in_decoder.len() == SAMPLES {
+            stats.in_decoder.pop_front();
+        }
+        stats.in_decoder.push_back((pts, Instant::now()));
         PadProbeReturn::Ok
     });
 }
 
+/// How long ago a picture arrived that is about to be decoded.
+fn lag(pad: &gstreamer::Pad, pts: ClockTime) -> Option<Duration> {
+    let now = pad.parent_element()?.current_running_time()?;
+    let segment = pad.sticky_event::<gstreamer::event::Segment>(0)?;
+    let then = segment.segment().downcast_ref::<ClockTime>()?.to_running_time(pts)?;
+    Some(now.saturating_sub(then).into())
+}
+
 fn sink(shared: &Arc<Shared>) -> AppSink {
-    let caps = Caps::builder("video/x-raw").field("format", gstreamer::List::new(["I420", "NV12"])).build();
+    let caps = Caps::builder("video/x-raw")
+        .field("format", gstreamer::List::new(["I420", "NV12"]))
+        .field("pixel-aspect-ratio", gstreamer::Fraction::new(1, 1))
+        .build();
     let sink = AppSink::builder().caps(&caps).max_buffers(1).drop(true).sync(false).build();
     let shared = shared.clone();
     sink.set_callbacks(
@@ -236,7 +265,9 @@ fn take(shared: &Shared, sink: &AppSink, sample: &gstreamer::Sample) {
         (Some(now), Some(then)) if now > then => Duration::from(now - then),
         _ => Duration::from_millis(u64::from(LATENCY_MS)),
     };
-    let captured = buffer::captured(&buffer, age, time::now());
+    // rtspsrc stamps buffers on arrival, so this is when the picture came in.
+    let arrived = time::now().checked_sub(age).unwrap_or_else(|_| time::now());
+    let captured = buffer::captured(&buffer, arrived);
     if let Some(pts) = pts {
         let mut stats = shared.stats();
         if let Some(place) = stats.in_decoder.iter().position(|(p, _)| *p == pts)
@@ -248,17 +279,27 @@ fn take(shared: &Shared, sink: &AppSink, sample: &gstreamer::Sample) {
             stats.decode_times.push_back(now.duration_since(entered));
         }
     }
-    let Some(pixels) = buffer::Mapped::new(buffer, &info) else { return };
+    let Some(pixels) = buffer::Mapped::new(buffer, &info) else {
+        shared.unreadable.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
     let frame = Frame {
         camera: shared.camera.clone(),
         sequence: shared.sequence.fetch_add(1, Ordering::Relaxed),
         pts: pts.map(Duration::from),
         captured,
+        arrived,
         received: now,
         picture: Picture::new(pixels),
     };
     if shared.slot.put(frame).is_some() {
         shared.replaced.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl GstSource {
+    fn video_offered(&self) -> bool {
+        self.shared.video_offered.load(Ordering::Relaxed)
     }
 }
 
@@ -273,7 +314,7 @@ impl Source for GstSource {
                     return Err(end.unwrap_or_else(|| SourceEnd::new(Cause::Other, "")));
                 }
                 message = self.messages.next() => match message {
-                    Some(message) => if let Some(end) = bus::end_of(&message) {
+                    Some(message) => if let Some(end) = bus::end_of(&message, self.video_offered()) {
                         return Err(reach::refine(end, &self.url).await);
                     },
                     None => return Err(SourceEnd::new(Cause::Other, "the pipeline is gone")),
@@ -291,6 +332,8 @@ impl Source for GstSource {
             key_frame_interval: stats.key_frame_interval,
             decode_latency: times.get(times.len() / 2).copied(),
             replaced: self.shared.replaced.load(Ordering::Relaxed),
+            overloaded: self.shared.overloaded.load(Ordering::Relaxed),
+            unreadable: self.shared.unreadable.load(Ordering::Relaxed),
         }
     }
 

@@ -39,6 +39,8 @@ pub(super) async fn refine(end: SourceEnd, url: &Url) -> SourceEnd {
     let Some((host, port)) = address(url) else { return end };
     let cause = match timeout(PATIENCE, TcpStream::connect((host.as_str(), port))).await {
         Err(_) => Cause::ConnectTimeout,
+        // The port is open, so it was the handshake that failed.
+        Ok(Ok(_)) if url.scheme() == "rtsps" => Cause::Tls,
         Ok(Ok(_)) => Cause::Other,
         Ok(Err(e)) => match e.kind() {
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Cause::Unreachable,

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use gstreamer_rtsp::RTSPLowerTrans;
 use gstreamer_rtsp_server::{RTSPMediaFactory, RTSPServer, prelude::*};
 
 use super::*;
-use crate::camera::{
-    source::Cause,
-    spec::{Transport, parse_url},
+use crate::{
+    camera::{
+        source::Cause,
+        spec::{TlsPolicy, Transport, parse_url},
+    },
+    frame::Frame,
 };
 
 /// A server with a pattern at `/test`; ends with its drop.
@@ -19,6 +23,10 @@ struct Server {
 
 impl Server {
     fn start(launch: &str) -> Self {
+        Self::start_with(launch, RTSPLowerTrans::UDP | RTSPLowerTrans::TCP)
+    }
+
+    fn start_with(launch: &str, protocols: RTSPLowerTrans) -> Self {
         gstreamer::init().unwrap();
         let launch = launch.to_owned();
         let (tx, rx) = std::sync::mpsc::sync_channel(1);
@@ -31,6 +39,7 @@ impl Server {
             let factory = RTSPMediaFactory::new();
             factory.set_launch(&launch);
             factory.set_shared(true);
+            factory.set_protocols(protocols);
             server.mount_points().unwrap().add_factory("/test", factory);
             let _source = server.attach(Some(&context)).unwrap();
             tx.send((main_loop.clone(), server.bound_port())).unwrap();
@@ -41,8 +50,8 @@ impl Server {
     }
 
     fn request(&self, path: &str, transport: Transport) -> OpenRequest {
-        let (url, credentials) = parse_url(&format!("rtsp://127.0.0.1:{}/{path}", self.port), false).unwrap();
-        OpenRequest { camera: "c".parse().unwrap(), url, credentials, transport }
+        let (url, credentials) = parse_url(&format!("rtsp://127.0.0.1:{}/{path}", self.port)).unwrap();
+        OpenRequest { camera: "c".parse().unwrap(), url, credentials, transport, tls: TlsPolicy::Verify }
     }
 }
 
@@ -53,21 +62,32 @@ impl Drop for Server {
     }
 }
 
-const PATTERN: &str = "( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=25/1 !";
+const PATTERN: &str = "( videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate=25/1 !";
+
+/// A source with its first frame. An encoder that starts on a busy machine may take longer than a camera ever would.
+async fn opened(request: &OpenRequest) -> (Box<dyn Source>, Frame) {
+    let opener = gst_opener().unwrap();
+    for _ in 0..4 {
+        let mut source = opener.open(request).await.unwrap();
+        match tokio::time::timeout(Duration::from_secs(30), source.next()).await.expect("neither frame nor end") {
+            Ok(frame) => return (source, frame),
+            Err(end) => assert!(matches!(end.cause, Cause::ConnectTimeout | Cause::Busy), "{end:?}"),
+        }
+        source.close().await;
+    }
+    panic!("the server never answered in time");
+}
 
 async fn first_frames(server: &Server, transport: Transport, codec: &str) {
-    let opener = gst_opener().unwrap();
-    let mut source = opener.open(&server.request("test", transport)).await.unwrap();
+    let (mut source, mut frame) = opened(&server.request("test", transport)).await;
     let play = async {
-        let mut last = source.next().await.unwrap();
         for _ in 0..5 {
-            let frame = source.next().await.unwrap();
-            assert!(frame.sequence > last.sequence);
-            last = frame;
+            let next = source.next().await.unwrap();
+            assert!(next.sequence > frame.sequence);
+            frame = next;
         }
-        last
     };
-    let frame = tokio::time::timeout(Duration::from_secs(30), play).await.expect("no frames came");
+    tokio::time::timeout(Duration::from_secs(30), play).await.expect("no frames came");
     assert_eq!((frame.picture.width(), frame.picture.height()), (320, 240));
     let luma = frame.picture.plane(0);
     assert!(luma.stride >= 320 && luma.data.iter().any(|v| *v > 100), "the picture is black");
@@ -97,13 +117,52 @@ async fn h265_and_mjpeg_play() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_camera_that_takes_udp_only_says_so() {
+    let server = Server::start_with(&format!("{PATTERN} jpegenc ! rtpjpegpay name=pay0 pt=26 )"), RTSPLowerTrans::UDP);
+    let mut source = gst_opener().unwrap().open(&server.request("test", Transport::Tcp)).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(30), source.next()).await.expect("no end came").unwrap_err();
+    source.close().await;
+    assert_eq!(end.cause, Cause::Transport, "{end}");
+    first_frames(&server, Transport::Udp, "JPEG").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_video_says_so() {
+    let audio = "( audiotestsrc is-live=true ! audio/x-raw,rate=8000 ! mulawenc ! rtppcmupay name=pay0 pt=0 )";
+    let server = Server::start(audio);
+    let mut source = gst_opener().unwrap().open(&server.request("test", Transport::Tcp)).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(30), source.next()).await.expect("no end came").unwrap_err();
+    source.close().await;
+    assert_eq!(end.cause, Cause::NoVideo, "{end}");
+}
+
+/// 4:3 pictures that are to be shown as 16:9 come out with square pixels.
+#[tokio::test(flavor = "multi_thread")]
+async fn anamorphic_pictures_are_not_squeezed() {
+    let server = Server::start(
+        "( videotestsrc is-live=true ! video/x-raw,format=I420,width=240,height=240,framerate=25/1,pixel-aspect-ratio=4/3 ! \
+         x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )",
+    );
+    let (source, frame) = opened(&server.request("test", Transport::Tcp)).await;
+    source.close().await;
+    let (width, height) = (frame.picture.width(), frame.picture.height());
+    assert!((width as f32 / height as f32 - 4.0 / 3.0).abs() < 0.02, "{width}x{height}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_path_a_closed_port_and_an_unknown_host_are_told_apart() {
     let server = Server::start(&format!("{PATTERN} jpegenc ! rtpjpegpay name=pay0 pt=26 )"));
     let opener = gst_opener().unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let at = |url: String| {
-        let (url, credentials) = parse_url(&url, false).unwrap();
-        OpenRequest { camera: "c".parse().unwrap(), url, credentials, transport: Transport::Tcp }
+        let (url, credentials) = parse_url(&url).unwrap();
+        OpenRequest {
+            camera: "c".parse().unwrap(),
+            url,
+            credentials,
+            transport: Transport::Tcp,
+            tls: TlsPolicy::Verify,
+        }
     };
     for (request, cause) in [
         (server.request("nothing", Transport::Tcp), Cause::NotFound),

@@ -1,5 +1,6 @@
 //! Commands that work in this process: server, demo, simulator, models, doctor, recognition without a server.
 
+pub mod configured;
 #[cfg(feature = "simulator")]
 pub mod demo;
 pub mod doctor;

@@ -1,11 +1,15 @@
 //! `visage models`: list, fetch and check the models.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::configured;
 use crate::{
     ids::ModelId,
     models::{self, locate, manifest, pull},
@@ -17,17 +21,13 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     command: Command,
-    /// Folder of the prepared models [default: .cache/models near the program].
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "VISAGE_MODELS_DIR",
-        default_value = "",
-        hide_default_value = true
-    )]
-    dir: String,
-    /// A manifest file with more models.
+    /// The server's configuration file (TOML): section `[models]` counts.
+    #[arg(long, global = true, value_name = "FILE", env = "VISAGE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder of the prepared models, instead of `models.dir` [default: .cache/models near the program].
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// A manifest file with more models, instead of `models.manifest`.
     #[arg(long, global = true, value_name = "FILE")]
     manifest: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub struct Args {
 enum Command {
     /// Lists the models of the manifest.
     List,
-    /// Fetches and prepares models [default: detector and default embedder].
+    /// Fetches and prepares models [default: the detector and the embedder of the configuration].
     Pull {
         /// Ids.
         ids: Vec<ModelId>,
@@ -45,24 +45,27 @@ enum Command {
     Check,
 }
 
-const DEFAULTS: [&str; 2] = ["retinaface-mnet025", "dlib-resnet"];
-
 /// Runs the command. `json` prints one object a model.
 ///
 /// # Errors
-/// When the manifest is faulty, a model can't be fetched, or a file is wrong.
+/// When the configuration or the manifest is faulty, a model can't be fetched, or a file is wrong.
 pub async fn run(args: Args, json: bool) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || work(&args, json)).await?
 }
 
 fn work(args: &Args, json: bool) -> anyhow::Result<()> {
-    let manifest = manifest::load(args.manifest.as_deref())?;
-    let dir = locate::models_dir(&args.dir);
+    let given = [("models.dir", &args.dir), ("models.manifest", &args.manifest)];
+    let flags: Vec<_> =
+        given.into_iter().filter_map(|(key, path)| Some((key, configured::path(path.as_deref()?)))).collect();
+    let settings = configured::load(args.config.as_deref(), &flags)?.models;
+    let user = Some(&settings.manifest).filter(|path| !path.is_empty());
+    let manifest = manifest::load(user.map(Path::new))?;
+    let dir = locate::models_dir(&settings.dir);
     let mut out = std::io::stdout();
     match &args.command {
         Command::Pull { ids } => {
             let ids = if ids.is_empty() {
-                DEFAULTS.iter().map(|id| id.parse()).collect::<Result<_, _>>()?
+                [&settings.detector, &settings.embedder].map(|id| id.parse()).into_iter().collect::<Result<_, _>>()?
             } else {
                 ids.clone()
             };

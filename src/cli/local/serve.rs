@@ -12,8 +12,8 @@ pub struct Args {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "VISAGE_CONFIG")]
     config: Option<PathBuf>,
-    /// Folder of the database.
-    #[arg(long, value_name = "DIR", env = "VISAGE_DATA_DIR")]
+    /// Folder of the database [env: VISAGE_DATA_DIR] [default: visage-data].
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Address of the gRPC listener [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR")]

@@ -25,6 +25,9 @@ pub struct Args {
     /// Password that clients must give.
     #[arg(long, requires = "user", env = "VISAGE_SIMULATE_PASSWORD", hide_env_values = true)]
     password: Option<String>,
+    /// PEM file with certificate and private key: serve rtsps instead of rtsp.
+    #[arg(long, value_name = "FILE")]
+    tls: Option<std::path::PathBuf>,
     /// Print one JSON object a camera instead of its URL: {"name", "url"}.
     #[arg(long)]
     json: bool,
@@ -42,15 +45,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     use anyhow::Context as _;
     use std::io::Write as _;
 
-    use crate::simulator::{Credentials, SimCamera, Simulator, SimulatorSettings};
+    use crate::simulator::{Credentials, SimCamera, Simulator, SimulatorSettings, TlsIdentity};
 
     // Listened for from the beginning: encoding may take a while, and the first Ctrl-C counts.
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let cameras = args.cameras.iter().map(|text| SimCamera::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = cameras.iter().map(|camera| camera.name.clone()).collect();
     let credentials = args.user.zip(args.password).map(|(user, password)| Credentials { user, password });
-    let settings =
-        SimulatorSettings { bind: args.bind, port: args.port, credentials, cameras, ..SimulatorSettings::default() };
+    let tls = match &args.tls {
+        Some(path) => {
+            let pem = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+            Some(TlsIdentity(pem))
+        }
+        None => None,
+    };
+    let (bind, port) = (args.bind, args.port);
+    let settings = SimulatorSettings { bind, port, credentials, tls, cameras, ..SimulatorSettings::default() };
     let mut starting = tokio::task::spawn_blocking(move || Simulator::start(settings));
     let simulator = tokio::select! {
         started = &mut starting => started.context("the simulator's start panicked")??,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    camera_change::Settings,
+    camera_change::{Clearable, Secret, Settings, clear},
     client::{Connection, connect},
 };
 use crate::{
@@ -51,12 +51,15 @@ pub enum Command {
     Update {
         /// Id of the camera.
         id: String,
-        /// New stream URL.
+        /// New stream URL. Another scheme, host or port drops the stored user name and password: give them again.
         #[arg(long)]
         url: Option<String>,
         /// How the camera is watched.
         #[command(flatten)]
         settings: Settings,
+        /// Take away what was set; may be repeated, or name several: --clear labels,regions.
+        #[arg(long = "clear", value_enum, value_delimiter = ',', value_name = "FIELD")]
+        cleared: Vec<Clearable>,
         /// Switch it on.
         #[arg(long, conflicts_with = "disable")]
         enable: bool,
@@ -77,6 +80,9 @@ pub enum Command {
     Watch {
         /// Ids of the cameras; none means all.
         ids: Vec<String>,
+        /// End after this many lines.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
     },
     /// Save the newest frame of a camera as JPEG.
     Snapshot {
@@ -97,7 +103,7 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
     match command {
         Command::Add { id, url, settings, disabled, validate_only } => {
             let mut camera = Camera { url, enabled: Some(!disabled), ..Camera::default() };
-            settings.apply(&mut camera);
+            settings.apply(&mut camera, Secret::from_environment())?;
             let request = CreateCameraRequest { camera_id: id, camera: Some(camera), validate_only };
             let camera = server.camera().create_camera(request).await?.into_inner();
             let word = if validate_only { "valid" } else { "added" };
@@ -109,10 +115,11 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
             let camera = server.camera().get_camera(request).await?.into_inner();
             show(io, &camera)
         }
-        Command::Update { id, url, settings, enable, disable, etag } => {
+        Command::Update { id, url, settings, cleared, enable, disable, etag } => {
             let name = parse::resource("cameras", &id);
             let mut camera = Camera { name, etag: etag.unwrap_or_default(), ..Camera::default() };
-            let mut paths = settings.apply(&mut camera);
+            let mut paths = settings.apply(&mut camera, Secret::from_environment())?;
+            clear(&mut paths, cleared.into_iter().map(Clearable::path))?;
             if let Some(url) = url {
                 camera.url = url;
                 paths.push("url".into());
@@ -140,7 +147,7 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
             }
             Ok(OK)
         }
-        Command::Watch { ids } => watch(&server, &ids, io).await,
+        Command::Watch { ids, count } => watch(&server, &ids, count, io).await,
         Command::Snapshot { id, out, annotate } => {
             let request = CaptureSnapshotRequest { name: parse::resource("cameras", &id), annotate };
             let answer = server.camera().capture_snapshot(request).await?.into_inner();
@@ -243,10 +250,14 @@ fn show(io: &mut Io<'_>, camera: &Camera) -> Outcome {
     Ok(OK)
 }
 
-async fn watch(server: &Connection, ids: &[String], io: &mut Io<'_>) -> Outcome {
+async fn watch(server: &Connection, ids: &[String], count: Option<u64>, io: &mut Io<'_>) -> Outcome {
     let names = ids.iter().map(|id| parse::resource("cameras", id)).collect();
     let mut stream = server.camera().watch_cameras(WatchCamerasRequest { names }).await?.into_inner();
-    while let Some(change) = stream.message().await? {
+    let mut left = count.unwrap_or(u64::MAX);
+    while left > 0
+        && let Some(change) = stream.message().await?
+    {
+        left -= 1;
         if io.json {
             io.object(&json::to_value("WatchCamerasResponse", &change)?)?;
             continue;

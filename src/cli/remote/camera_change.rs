@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::{
-    cli::parse,
-    proto::v1::{Camera, Credentials, Point, Region, SamplingPolicy, Transport},
+    cli::{error::Failure, parse},
+    proto::v1::{Camera, Credentials, Point, Region, SamplingPolicy, TlsPolicy, Transport},
 };
 
 /// How packets travel, as typed.
@@ -19,21 +19,33 @@ pub enum TransportWord {
     Udp,
 }
 
+/// How a certificate is checked, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TlsWord {
+    /// It must be trusted by the server's machine and name the camera's host.
+    Verify,
+    /// Any will do, such as a camera's self-signed one.
+    Insecure,
+}
+
 /// Settings of a camera; absent ones keep the server's default or present value.
 #[derive(Debug, Default, clap::Args)]
 pub struct Settings {
     /// What people call it.
     #[arg(long, value_name = "NAME")]
     pub display_name: Option<String>,
-    /// User name for the camera.
+    /// User name for the camera; goes with a password.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
-    /// Password for the camera; better given in the environment than typed.
-    #[arg(long, env = "VISAGE_CAMERA_PASSWORD", hide_env_values = true, requires = "username", value_name = "SECRET")]
+    /// Password for the camera, may be empty; better given in the environment, as VISAGE_CAMERA_PASSWORD, than typed.
+    #[arg(long, requires = "username", value_name = "SECRET")]
     pub password: Option<Secret>,
     /// How packets travel.
     #[arg(long, value_enum)]
     pub transport: Option<TransportWord>,
+    /// How the certificate of an rtsps camera is checked.
+    #[arg(long, value_enum)]
+    pub tls: Option<TlsWord>,
     /// Free label; may be repeated.
     #[arg(long = "label", value_parser = parse::label, value_name = "KEY=VALUE")]
     pub labels: Vec<(String, String)>,
@@ -63,9 +75,62 @@ pub struct Settings {
     pub threshold: Option<f32>,
 }
 
+/// What `camera update --clear` takes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Clearable {
+    /// All labels.
+    Labels,
+    /// All regions: everywhere counts.
+    Regions,
+    /// All watchlists: everyone enrolled is named.
+    Watchlists,
+    /// The camera's own threshold: the model's counts.
+    Threshold,
+    /// User name and password.
+    Credentials,
+}
+
+impl Clearable {
+    /// Path of the field.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Labels => "labels",
+            Self::Regions => "regions",
+            Self::Watchlists => "watchlists",
+            Self::Threshold => "threshold_override",
+            Self::Credentials => "credentials",
+        }
+    }
+}
+
+/// Adds the paths of what is to be cleared: a path without a value empties its field.
+///
+/// # Errors
+/// When a field is set and cleared at once.
+pub fn clear(paths: &mut Vec<String>, fields: impl IntoIterator<Item = &'static str>) -> Result<(), Failure> {
+    let set = paths.len();
+    for path in fields {
+        if paths[..set].iter().any(|set| set == path) {
+            return Err(Failure::usage(format!("{path} can't be set and cleared at once"))
+                .hint("new values replace all old ones; --clear is not needed with them"));
+        }
+        if !paths.iter().any(|known| known == path) {
+            paths.push(path.to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// A password: parsed like text, never shown.
 #[derive(Clone)]
 pub struct Secret(String);
+
+impl Secret {
+    /// The password of the environment. It stays unused without a user name, so it may be set for a whole session.
+    pub fn from_environment() -> Option<Self> {
+        std::env::var("VISAGE_CAMERA_PASSWORD").ok().map(Self)
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,8 +155,12 @@ impl Polygon {
 }
 
 impl Settings {
-    /// Puts the given settings into `camera` and returns the paths of the fields that they set.
-    pub fn apply(self, camera: &mut Camera) -> Vec<String> {
+    /// Puts the given settings into `camera` and returns the paths of the fields that they set. `fallback` is the password for a user
+    /// name that comes without one.
+    ///
+    /// # Errors
+    /// When there is a user name and no password: an empty one must be meant.
+    pub fn apply(self, camera: &mut Camera, fallback: Option<Secret>) -> Result<Vec<String>, Failure> {
         let mut mask = Vec::new();
         let mut set = |path: &str| mask.push(path.to_owned());
         if let Some(name) = self.display_name {
@@ -99,7 +168,10 @@ impl Settings {
             set("display_name");
         }
         if let Some(username) = self.username {
-            let password = self.password.map(|secret| secret.0).unwrap_or_default();
+            let Some(Secret(password)) = self.password.or(fallback) else {
+                return Err(Failure::usage("--username needs a password: the stored one can't be read back")
+                    .hint("set VISAGE_CAMERA_PASSWORD or give --password; `--password \"\"` is an empty one"));
+            };
             camera.credentials = Some(Credentials { username, password });
             set("credentials");
         }
@@ -111,6 +183,14 @@ impl Settings {
             };
             camera.transport = transport.into();
             set("transport");
+        }
+        if let Some(word) = self.tls {
+            let policy = match word {
+                TlsWord::Verify => TlsPolicy::Verify,
+                TlsWord::Insecure => TlsPolicy::Insecure,
+            };
+            camera.tls = policy.into();
+            set("tls");
         }
         if !self.labels.is_empty() {
             camera.labels = parse::labels(&self.labels);
@@ -148,7 +228,7 @@ impl Settings {
             camera.threshold_override = Some(threshold);
             set("threshold_override");
         }
-        mask
+        Ok(mask)
     }
 }
 
@@ -166,7 +246,10 @@ mod tests {
             ..Settings::default()
         };
         let mut camera = Camera::default();
-        assert_eq!(settings.apply(&mut camera), ["labels", "sampling.idle_fps", "regions", "threshold_override"]);
+        assert_eq!(
+            settings.apply(&mut camera, None).unwrap(),
+            ["labels", "sampling.idle_fps", "regions", "threshold_override"]
+        );
         assert_eq!(camera.sampling.unwrap().idle_fps, 2.0);
         assert!(camera.regions[0].exclude && camera.labels["site"] == "berlin");
     }
@@ -174,7 +257,31 @@ mod tests {
     #[test]
     fn nothing_given_changes_nothing() {
         let mut camera = Camera::default();
-        assert!(Settings::default().apply(&mut camera).is_empty());
+        let unused = Some(Secret("of the environment".into()));
+        assert!(Settings::default().apply(&mut camera, unused).unwrap().is_empty());
         assert_eq!(camera, Camera::default());
+    }
+
+    #[test]
+    fn a_user_name_needs_a_password_that_is_meant() {
+        let apply = |password: Option<&str>, fallback: Option<&str>| {
+            let secret = |text: &str| Secret(text.to_owned());
+            let settings =
+                Settings { username: Some("ann".into()), password: password.map(secret), ..Settings::default() };
+            let mut camera = Camera::default();
+            settings.apply(&mut camera, fallback.map(secret)).map(|_| camera.credentials.unwrap().password)
+        };
+        assert!(apply(None, None).unwrap_err().hint.unwrap().contains("VISAGE_CAMERA_PASSWORD"));
+        assert_eq!(apply(None, Some("env")).unwrap(), "env");
+        assert_eq!(apply(Some("typed"), Some("env")).unwrap(), "typed");
+        assert_eq!(apply(Some(""), Some("env")).unwrap(), "");
+    }
+
+    #[test]
+    fn what_is_set_is_not_cleared() {
+        let mut paths = vec!["labels".to_owned()];
+        assert!(clear(&mut paths, [Clearable::Labels.path()]).is_err());
+        clear(&mut paths, [Clearable::Regions, Clearable::Threshold, Clearable::Regions].map(Clearable::path)).unwrap();
+        assert_eq!(paths, ["labels", "regions", "threshold_override"]);
     }
 }

@@ -1,11 +1,12 @@
 //! `visage enroll`: pictures in, one verdict a picture out.
 //!
-//! One bidirectional stream for the whole call: two pictures at most are read ahead, answers are matched to pictures
-//! by their source text.
+//! One bidirectional stream for up to [`CHUNK`] pictures: two at most are read ahead, answers are matched to pictures by their
+//! source text. What was answered before a stream broke is told all the same.
 
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
+    pin::pin,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -32,6 +33,8 @@ use crate::{
 
 /// Pictures in flight between reader and server.
 const READ_AHEAD: usize = 2;
+/// Pictures of one stream: well below what a server takes (`limits.pictures_per_enrolment`).
+const CHUNK: usize = 500;
 
 /// Arguments of `enroll`.
 #[derive(Debug, clap::Args)]
@@ -76,7 +79,15 @@ impl Verdict {
     }
 }
 
-/// Runs `enroll`. Exit code 0 when all pictures are enrolled, 3 when some were refused.
+/// What was done so far; outlives a failure.
+#[derive(Default)]
+struct Tally {
+    created: usize,
+    verdicts: Vec<Verdict>,
+}
+
+/// Runs `enroll`. Exit code 0 when all pictures are enrolled, 3 when some were refused; a failure comes after the summary of what
+/// was done before it.
 pub async fn run(args: Args, globals: &Globals, io: &mut Io<'_>) -> Outcome {
     let (sources, empty) = match (&args.from_dir, &args.person) {
         (Some(dir), _) => {
@@ -98,12 +109,45 @@ pub async fn run(args: Args, globals: &Globals, io: &mut Io<'_>) -> Outcome {
         io.remark(format!("warning: no pictures in {}", folder.display()))?;
     }
     let server = connect(globals).await?;
-    let mut created = 0;
-    for source in &sources {
-        created += usize::from(ensure_person(&server, source, args.from_dir.is_some()).await?);
+    let mut tally = Tally::default();
+    let ended = enroll(&server, &args, &sources, &mut tally, io).await;
+    let begun = tally.created > 0 || !tally.verdicts.is_empty();
+    match ended {
+        Ok(()) => summarise(&sources, &tally, io),
+        Err(failure) if failure.quiet || !begun => Err(failure),
+        Err(failure) => {
+            summarise(&sources, &tally, io)?;
+            Err(failure)
+        }
     }
-    let verdicts = send(&server, &args, &sources, io).await?;
-    summarise(&sources, created, &verdicts, io)
+}
+
+async fn enroll(
+    server: &Connection,
+    args: &Args,
+    sources: &[Source],
+    tally: &mut Tally,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    for source in sources {
+        tally.created += usize::from(ensure_person(server, source, args.from_dir.is_some()).await?);
+    }
+    let pictures: Vec<Sent> = sources
+        .iter()
+        .flat_map(|source| {
+            source.pictures.iter().map(|image| Sent { person: source.person.clone(), image: image.clone() })
+        })
+        .collect();
+    let bar = progress(io, pictures.len());
+    let mut outcome = Ok(());
+    for chunk in pictures.chunks(CHUNK) {
+        outcome = send(server, args, chunk, &mut tally.verdicts, io, &bar).await;
+        if outcome.is_err() {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    outcome
 }
 
 /// Makes sure that the person exists; true when it was created.
@@ -127,65 +171,77 @@ async fn ensure_person(server: &Connection, source: &Source, create: bool) -> Re
     }
 }
 
-/// A picture that was sent (or could not be) and waits for its verdict.
+/// A picture that is sent (or can't be) and waits for its verdict.
+#[derive(Debug, Clone)]
 struct Sent {
     person: String,
     image: PathBuf,
 }
 
-async fn send(server: &Connection, args: &Args, sources: &[Source], io: &mut Io<'_>) -> Result<Vec<Verdict>, Failure> {
-    let total: usize = sources.iter().map(|source| source.pictures.len()).sum();
-    let bar = progress(io, total);
+/// Sends pictures in one stream; verdicts that came before a failure are in `verdicts`.
+async fn send(
+    server: &Connection,
+    args: &Args,
+    pictures: &[Sent],
+    verdicts: &mut Vec<Verdict>,
+    io: &mut Io<'_>,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
+    let answered = verdicts.len();
     let (requests, outbox) = mpsc::channel(READ_AHEAD);
-    let (waiting, mut inbox) = mpsc::channel::<Result<Sent, Verdict>>(total.max(1));
+    let (waiting, mut inbox) = mpsc::channel::<Result<Sent, Verdict>>(pictures.len().max(1));
     let (force, allow_several_faces) = (args.force, args.largest);
     let feed = async move {
-        for source in sources {
-            for image in &source.pictures {
-                let sent = Sent { person: source.person.clone(), image: image.clone() };
-                match picture_file::read(image.clone()).await {
-                    Ok(bytes) => {
-                        let request = EnrollFacesRequest {
-                            person: parse::resource("people", &source.person),
-                            image: bytes,
-                            source: image.display().to_string(),
-                            allow_several_faces,
-                            force,
-                        };
-                        // A closed channel means that the call ended: its own error says why.
-                        if waiting.send(Ok(sent)).await.is_err() || requests.send(request).await.is_err() {
-                            return;
-                        }
+        for sent in pictures {
+            match picture_file::read(sent.image.clone()).await {
+                Ok(image) => {
+                    let request = EnrollFacesRequest {
+                        person: parse::resource("people", &sent.person),
+                        image,
+                        source: sent.image.display().to_string(),
+                        allow_several_faces,
+                        force,
+                    };
+                    // A closed channel means that the call ended: its own error says why.
+                    if waiting.send(Ok(sent.clone())).await.is_err() || requests.send(request).await.is_err() {
+                        return;
                     }
-                    Err(failure) => {
-                        if waiting.send(Err(unreadable(sent, &failure))).await.is_err() {
-                            return;
-                        }
+                }
+                Err(failure) => {
+                    if waiting.send(Err(unreadable(sent.clone(), &failure))).await.is_err() {
+                        return;
                     }
                 }
             }
         }
     };
-    let verdicts = async {
+    let answers = async {
         let mut client = server.person();
         let mut answers = client.enroll_faces(ReceiverStream::new(outbox)).await?.into_inner();
-        let (mut pending, mut verdicts) = (VecDeque::<Sent>::new(), Vec::with_capacity(total));
+        let mut pending = VecDeque::<Sent>::new();
         while let Some(answer) = answers.message().await? {
-            drain(&mut inbox, &mut pending, &mut verdicts, io, &bar)?;
+            drain(&mut inbox, &mut pending, verdicts, io, bar)?;
             let place = pending.iter().position(|sent| sent.image.display().to_string() == answer.source).unwrap_or(0);
             if let Some(sent) = pending.remove(place) {
-                settle(judged(sent, answer), &mut verdicts, io, &bar)?;
+                settle(judged(sent, answer), verdicts, io, bar)?;
             }
         }
-        drain(&mut inbox, &mut pending, &mut verdicts, io, &bar)?;
+        drain(&mut inbox, &mut pending, verdicts, io, bar)?;
         match pending.front() {
             Some(sent) => Err(Failure::new(format!("the server gave no answer for {}", sent.image.display()))),
-            None => Ok(verdicts),
+            None if verdicts.len() < answered + pictures.len() => {
+                Err(Failure::new("the server ended the enrolment early"))
+            }
+            None => Ok(()),
         }
     };
-    let (verdicts, ()) = tokio::join!(verdicts, feed);
-    bar.finish_and_clear();
-    verdicts
+    let (mut feed, mut answers) = (pin!(feed), pin!(answers));
+    // A call that failed must not wait for pictures that nobody takes any more.
+    tokio::select! {
+        outcome = &mut answers => return outcome,
+        () = &mut feed => {}
+    }
+    answers.await
 }
 
 /// Takes over what the feeder has announced so far.
@@ -242,13 +298,17 @@ fn progress(io: &Io<'_>, total: usize) -> ProgressBar {
     bar
 }
 
-fn summarise(sources: &[Source], created: usize, verdicts: &[Verdict], io: &mut Io<'_>) -> Outcome {
+fn summarise(sources: &[Source], tally: &Tally, io: &mut Io<'_>) -> Outcome {
+    let (created, verdicts) = (tally.created, &tally.verdicts);
     let refused: Vec<_> = verdicts.iter().filter(|verdict| verdict.face.is_none()).collect();
     let enrolled = verdicts.len() - refused.len();
+    let unanswered = sources.iter().map(|source| source.pictures.len()).sum::<usize>() - verdicts.len();
     let exit = if refused.is_empty() { OK } else { PARTLY };
     if io.json {
-        let summary =
-            json!({"people": sources.len(), "created": created, "enrolled": enrolled, "refused": refused.len()});
+        let summary = json!({
+            "people": sources.len(), "created": created, "enrolled": enrolled, "refused": refused.len(),
+            "unanswered": unanswered,
+        });
         io.object(&json!({ "summary": summary }))?;
         return Ok(exit);
     }
@@ -280,8 +340,9 @@ fn summarise(sources: &[Source], created: usize, verdicts: &[Verdict], io: &mut 
     }
     io.line("")?;
     let people = if sources.len() == 1 { "person" } else { "people" };
+    let rest = if unanswered == 0 { String::new() } else { format!(", {unanswered} not reached") };
     io.line(format!(
-        "{} {people} ({created} new): {enrolled} faces enrolled, {} pictures refused",
+        "{} {people} ({created} new): {enrolled} faces enrolled, {} pictures refused{rest}",
         sources.len(),
         refused.len()
     ))?;

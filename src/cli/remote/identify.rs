@@ -1,6 +1,9 @@
 //! `visage identify`: who is in these pictures?
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -39,7 +42,8 @@ pub struct Args {
     /// Pictures: JPEG, PNG or WebP.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// Save the picture with boxes and names as JPEG: a file, or a folder for several pictures.
+    /// Save the picture with boxes and names as JPEG: a file, or a folder for several pictures; - is stdout, the table then
+    /// goes to stderr. Never overwrites a picture that is looked at.
     #[arg(short = 'o', long = "out", value_name = "ANNOTATED")]
     pub out: Option<PathBuf>,
     /// Consider only people on this watchlist; may be repeated.
@@ -51,9 +55,12 @@ pub struct Args {
     /// Run the models here, without a server.
     #[arg(long)]
     pub offline: bool,
-    /// The gallery for --offline.
-    #[arg(long, default_value = "./visage-data", value_name = "DIR", env = "VISAGE_DATA_DIR")]
-    pub data_dir: PathBuf,
+    /// The server's configuration file (TOML), for --offline.
+    #[arg(long, value_name = "FILE", env = "VISAGE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The server's data directory, for --offline [env: VISAGE_DATA_DIR] [default: visage-data].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// One picture of `identify --json`. The names of its keys are part of the contract.
@@ -85,8 +92,14 @@ struct PersonObject {
     display_name: String,
 }
 
+/// The name that stands for stdout.
+const STDOUT: &str = "-";
+
 /// Runs `identify`; a picture that fails is reported and the others go on, with exit code 1 at the end.
 pub async fn run(args: Args, who: &mut dyn Identify, io: &mut Io<'_>) -> Outcome {
+    if io.json && args.out.as_deref().is_some_and(is_stdout) {
+        return Err(Failure::usage("`-o -` and --json both want stdout").hint("name a file with -o"));
+    }
     let targets = targets(&args)?;
     let mut exit = OK;
     for (image, target) in args.images.iter().zip(targets) {
@@ -130,17 +143,43 @@ async fn one(
         io.object(&object(image, &answer))?;
         return Ok(());
     }
-    print(image, &answer, io)?;
-    if let Some(target) = target {
-        io.remark(format!("wrote {}", target.display()))?;
+    match target {
+        // The picture has stdout for itself.
+        Some(target) if is_stdout(target) => {
+            let mut nowhere = std::io::sink();
+            let mut aside = Io { out: &mut *io.err, err: &mut nowhere, json: false, colour: false, progress: false };
+            print(image, &answer, &mut aside)
+        }
+        Some(target) => {
+            print(image, &answer, io)?;
+            Ok(io.remark(format!("wrote {}", target.display()))?)
+        }
+        None => print(image, &answer, io),
     }
-    Ok(())
 }
 
-/// Where the annotated pictures go: one a picture, never two to the same file.
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new(STDOUT)
+}
+
+/// Which file a path leads to, through links of both kinds; nothing when there is none yet.
+fn file_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()))
+}
+
+/// Where the annotated pictures go: one a picture, never two to the same file, never over a picture that is looked at.
 fn targets(args: &Args) -> Result<Vec<Option<PathBuf>>, Failure> {
     let Some(out) = &args.out else { return Ok(vec![None; args.images.len()]) };
+    if is_stdout(out) && args.images.len() > 1 {
+        return Err(Failure::usage("`-o -` takes one picture").hint("with several pictures -o names a folder"));
+    }
+    let inputs: Vec<_> = args.images.iter().filter_map(|image| file_of(image)).collect();
+    let is_input = |path: &Path| file_of(path).is_some_and(|file| inputs.contains(&file));
     if args.images.len() == 1 && !out.is_dir() {
+        if !is_stdout(out) && is_input(out) {
+            return Err(Failure::usage(format!("{} is the picture that is looked at", out.display()))
+                .hint("name another file with -o"));
+        }
         return Ok(vec![Some(out.clone())]);
     }
     std::fs::create_dir_all(out).map_err(|e| {
@@ -152,8 +191,7 @@ fn targets(args: &Args) -> Result<Vec<Option<PathBuf>>, Failure> {
     for image in &args.images {
         let stem = image.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let names = std::iter::once(format!("{stem}.jpg")).chain((2..).map(|n| format!("{stem}-{n}.jpg")));
-        // A picture is never overwritten by its own annotated copy.
-        let free = names.map(|name| out.join(name)).find(|path| !taken.contains(path) && !args.images.contains(path));
+        let free = names.map(|name| out.join(name)).find(|path| !taken.contains(path) && !is_input(path));
         taken.extend(free);
     }
     Ok(taken.into_iter().map(Some).collect())
@@ -215,4 +253,48 @@ fn print(image: &Path, answer: &IdentifyFacesResponse, io: &mut Io<'_>) -> Resul
         ]);
     }
     Ok(io.show(&table)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(images: &[&Path], out: &Path) -> Args {
+        Args {
+            images: images.iter().map(|path| path.to_path_buf()).collect(),
+            out: Some(out.to_owned()),
+            watchlists: Vec::new(),
+            threshold: None,
+            offline: false,
+            config: None,
+            data_dir: None,
+        }
+    }
+
+    #[test]
+    fn no_picture_that_is_looked_at_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a.jpg"), dir.path().join("b.png"));
+        std::fs::write(&a, "a").unwrap();
+        std::fs::write(&b, "b").unwrap();
+        // The same file by another spelling, by a symbolic link, by a hard link.
+        let (soft, hard) = (dir.path().join("soft.jpg"), dir.path().join("hard.jpg"));
+        std::os::unix::fs::symlink(&a, &soft).unwrap();
+        std::fs::hard_link(&a, &hard).unwrap();
+        for same in [&a, &dir.path().join(".").join("a.jpg"), &soft, &hard] {
+            assert!(targets(&args(&[&a], same)).is_err(), "{} would be overwritten", same.display());
+        }
+        assert_eq!(targets(&args(&[&a], &dir.path().join("new.jpg"))).unwrap().len(), 1);
+        let folder = dir.path().join("..").join(dir.path().file_name().unwrap());
+        let found = targets(&args(&[&a, &b], &folder)).unwrap();
+        let names: Vec<_> = found.iter().flatten().filter_map(|path| path.file_name()?.to_str()).collect();
+        assert_eq!(names, ["a-2.jpg", "b.jpg"]);
+    }
+
+    #[test]
+    fn stdout_takes_one_picture() {
+        assert!(targets(&args(&[Path::new("a.jpg"), Path::new("b.jpg")], Path::new("-"))).is_err());
+        assert!(!Path::new("-").exists(), "a folder was made of it");
+        assert_eq!(targets(&args(&[Path::new("a.jpg")], Path::new("-"))).unwrap(), [Some(PathBuf::from("-"))]);
+    }
 }

@@ -1,6 +1,9 @@
 //! `visage person`: the people of the gallery.
 
-use super::client::{Connection, connect};
+use super::{
+    camera_change::clear,
+    client::{Connection, connect},
+};
 use crate::{
     cli::{
         Globals,
@@ -32,6 +35,28 @@ pub struct Settings {
     pub watchlists: Vec<String>,
 }
 
+/// What `person update --clear` takes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Clearable {
+    /// All labels.
+    Labels,
+    /// All watchlists.
+    Watchlists,
+    /// The id in another system.
+    ExternalId,
+}
+
+impl Clearable {
+    /// Path of the field.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Labels => "labels",
+            Self::Watchlists => "watchlists",
+            Self::ExternalId => "external_id",
+        }
+    }
+}
+
 /// Subcommands of `person`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -57,6 +82,9 @@ pub enum Command {
         /// What is known of the person.
         #[command(flatten)]
         settings: Settings,
+        /// Take away what was set; may be repeated, or name several: --clear labels,watchlists.
+        #[arg(long = "clear", value_enum, value_delimiter = ',', value_name = "FIELD")]
+        cleared: Vec<Clearable>,
     },
     /// Erase people: faces, embeddings, and the identity in past events. Prints the receipt.
     Remove {
@@ -78,9 +106,10 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
         }
         Command::List => list(&server, io).await,
         Command::Get { id } => get(&server, &id, io).await,
-        Command::Update { id, settings } => {
+        Command::Update { id, settings, cleared } => {
             let mut person = Person { name: parse::resource("people", &id), ..Person::default() };
-            let paths = apply(settings, &mut person);
+            let mut paths = apply(settings, &mut person);
+            clear(&mut paths, cleared.into_iter().map(Clearable::path))?;
             if paths.is_empty() {
                 return Err(Failure::usage("nothing to change").hint("see `visage person update --help`"));
             }

@@ -46,7 +46,7 @@ pub struct Wanted {
     /// Only this kind: appeared, recognized, unknown, corrected, left, camera-state; may be repeated.
     #[arg(long = "kind", value_parser = parse::kind, value_name = "KIND")]
     pub kinds: Vec<EventKind>,
-    /// Only recognitions with at least this confidence, 0 to 1.
+    /// Events that name somebody only with at least this confidence, 0 to 1.
     #[arg(long, value_parser = parse::fraction, value_name = "C")]
     pub min_confidence: Option<f32>,
 }

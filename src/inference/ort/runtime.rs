@@ -25,7 +25,8 @@ pub enum RuntimeError {
     Start(String),
 }
 
-static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
+/// The environment, with the version of its library.
+static LOADED: Mutex<Option<(Environment, String)>> = Mutex::new(None);
 
 /// The environment of this process; the first call loads the library, later calls ignore `library`.
 ///
@@ -33,7 +34,7 @@ static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
 /// When the library can't be loaded or started.
 pub fn environment(library: &Path) -> Result<Environment, RuntimeError> {
     let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(environment) = &*loaded {
+    if let Some((environment, _)) = &*loaded {
         return Ok(environment.clone());
     }
     let environment = ort::init_from(library)
@@ -42,19 +43,24 @@ pub fn environment(library: &Path) -> Result<Environment, RuntimeError> {
         .with_telemetry(false)
         .build()
         .map_err(|e| RuntimeError::Start(e.to_string()))?;
-    *loaded = Some(environment.clone());
+    *loaded = Some((environment.clone(), version_of(library)));
     Ok(environment)
 }
 
-/// What the loaded library says of itself, such as its version; empty before [`environment`].
+/// Version of the loaded library, such as `1.31.1`; empty before [`environment`].
 pub fn version() -> String {
     let loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if loaded.is_none() {
-        return String::new();
+    loaded.as_ref().map(|(_, version)| version.clone()).unwrap_or_default()
+}
+
+/// The version in the library's file name (`libonnxruntime.so.1.31.1`, links followed), else the branch it was built from.
+fn version_of(library: &Path) -> String {
+    let file = library.canonicalize().unwrap_or_else(|_| library.to_owned());
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some((_, version)) = name.split_once(".so.") {
+        return version.to_owned();
     }
     // The build text reads `ORT Build Info: git-branch=..., ...`; releases name their version in the branch `rel-X.Y.Z`.
-    let info = ort::info();
-    info.split(&[' ', ','][..])
-        .find_map(|word| word.strip_prefix("git-branch="))
-        .map_or_else(|| info.to_owned(), |branch| branch.trim_start_matches("rel-").to_owned())
+    let branch = ort::info().split(&[' ', ','][..]).find_map(|word| word.strip_prefix("git-branch="));
+    branch.map_or_else(|| "unknown".into(), |branch| branch.trim_start_matches("rel-").to_owned())
 }

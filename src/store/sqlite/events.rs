@@ -5,7 +5,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::watch;
 
-use super::{CommandError, SqliteStore};
+use super::{CommandError, SqliteStore, people};
 use crate::{
     event::{
         Event, EventLog, EventLogError, Feedback, NewEvent,
@@ -15,7 +15,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Rows read at once while a filter looks for matches.
+/// Rows read or removed by one command.
 const CHUNK: usize = 512;
 
 fn failed(error: CommandError) -> EventLogError {
@@ -55,6 +55,40 @@ fn get(c: &Connection, id: &str) -> Result<Option<Event>, CommandError> {
     row.map(event).transpose()
 }
 
+/// Whether an event names a person who was erased after the event was decided and before it is written.
+fn erased_meanwhile(c: &Connection, body: &NewEvent) -> rusqlite::Result<bool> {
+    match body.matched.as_ref().and_then(|m| m.person.as_ref()) {
+        Some(person) => Ok(!people::exists(c, &person.id)?),
+        None => Ok(false),
+    }
+}
+
+/// The newest events below a position within a time span: those that pass the filter, and the position reached when there are more.
+fn page_below(
+    c: &Connection,
+    query: &EventQuery,
+    below: i64,
+    wanted: usize,
+) -> Result<(Vec<Event>, Option<i64>), CommandError> {
+    let sql = format!(
+        "SELECT {EVENT} FROM events WHERE position < ?1 AND created_us >= ?2 AND created_us < ?3
+         ORDER BY position DESC LIMIT ?4"
+    );
+    let mut statement = c.prepare_cached(&sql)?;
+    let (from, until) = (query.from.map_or(i64::MIN, micros), query.until.map_or(i64::MAX, micros));
+    let rows = statement.query_map(params![below, from, until, CHUNK as i64], event_row)?;
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    let reached = rows.last().filter(|_| rows.len() == CHUNK).map(|row| row.0);
+    let mut found = Vec::new();
+    for row in rows {
+        let event = event(row)?;
+        if query.filter.matches(&event) && found.len() < wanted {
+            found.push(event);
+        }
+    }
+    Ok((found, reached))
+}
+
 #[async_trait]
 impl EventLog for SqliteStore {
     async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Event>, EventLogError> {
@@ -63,7 +97,12 @@ impl EventLog for SqliteStore {
             let transaction = c.transaction()?;
             let mut written = Vec::with_capacity(events.len());
             for mut body in events {
-                let image = body.image.take();
+                let mut image = body.image.take();
+                if erased_meanwhile(&transaction, &body)? {
+                    // The name is in the body and drawn in the picture.
+                    body.forget_person();
+                    image = None;
+                }
                 let person = body.matched.as_ref().and_then(|m| m.person.as_ref()).map(|p| p.id.to_string());
                 let text = serde_json::to_string(&body)?;
                 let sql = "INSERT INTO events (id, created_us, camera, person, body) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -104,11 +143,13 @@ impl EventLog for SqliteStore {
 
     async fn position_before(&self, time: Timestamp) -> Result<u64, EventLogError> {
         let found = self.read(move |c| {
+            // One view of both: an event written between two looks would be passed over.
+            let view = c.transaction()?;
             let sql = "SELECT min(position) FROM events WHERE created_us >= ?1";
-            let first: Option<i64> = c.query_row(sql, [micros(time)], |r| r.get(0))?;
+            let first: Option<i64> = view.query_row(sql, [micros(time)], |r| r.get(0))?;
             match first {
                 Some(first) => Ok(first as u64 - 1),
-                None => Ok(latest(c)?),
+                None => Ok(latest(&view)?),
             }
         });
         found.await.map_err(failed)
@@ -145,35 +186,20 @@ impl EventLog for SqliteStore {
     }
 
     async fn list(&self, query: &EventQuery) -> Result<Vec<Event>, EventLogError> {
-        let query = query.clone();
-        let found = self.read(move |c| {
-            let sql = format!(
-                "SELECT {EVENT} FROM events WHERE position < ?1 AND created_us >= ?2 AND created_us < ?3
-                 ORDER BY position DESC LIMIT ?4"
-            );
-            let mut statement = c.prepare_cached(&sql)?;
-            let from = query.from.map_or(i64::MIN, micros);
-            let until = query.until.map_or(i64::MAX, micros);
-            let mut below = query.below.map_or(i64::MAX, |p| p.min(i64::MAX as u64) as i64);
-            let mut found = Vec::new();
-            while found.len() < query.limit {
-                let rows = statement.query_map(params![below, from, until, CHUNK as i64], event_row)?;
-                let rows = rows.collect::<Result<Vec<_>, _>>()?;
-                let exhausted = rows.len() < CHUNK;
-                for row in rows {
-                    below = row.0;
-                    let event = event(row)?;
-                    if query.filter.matches(&event) && found.len() < query.limit {
-                        found.push(event);
-                    }
-                }
-                if exhausted {
-                    break;
-                }
+        let mut below = query.below.map_or(i64::MAX, |p| p.min(i64::MAX as u64) as i64);
+        let mut found: Vec<Event> = Vec::new();
+        // One chunk a command: a filter that hardly anything passes must not hold up the other readers.
+        while found.len() < query.limit {
+            let (query, wanted) = (query.clone(), query.limit - found.len());
+            let read = self.read(move |c| page_below(c, &query, below, wanted));
+            let (more, reached) = read.await.map_err(failed)?;
+            found.extend(more);
+            match reached {
+                Some(position) => below = position,
+                None => break,
             }
-            Ok(found)
-        });
-        found.await.map_err(failed)
+        }
+        Ok(found)
     }
 
     async fn set_feedback(&self, id: &EventId, feedback: Feedback) -> Result<Event, EventLogError> {
@@ -190,9 +216,20 @@ impl EventLog for SqliteStore {
     }
 
     async fn remove_before(&self, time: Timestamp) -> Result<u64, EventLogError> {
-        let removed =
-            self.write(move |c| Ok(c.execute("DELETE FROM events WHERE created_us < ?1", [micros(time)])? as u64));
-        removed.await.map_err(failed)
+        let mut removed = 0;
+        // In chunks: new events need their turn in between.
+        loop {
+            let chunk = self.write(move |c| {
+                let sql = "DELETE FROM events WHERE position IN
+                           (SELECT position FROM events WHERE created_us < ?1 ORDER BY position LIMIT ?2)";
+                Ok(c.execute(sql, params![micros(time), CHUNK as i64])?)
+            });
+            let chunk = chunk.await.map_err(failed)?;
+            removed += chunk as u64;
+            if chunk < CHUNK {
+                return Ok(removed);
+            }
+        }
     }
 
     fn latest(&self) -> watch::Receiver<u64> {

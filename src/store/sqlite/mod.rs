@@ -113,6 +113,19 @@ impl SqliteStore {
         })
     }
 
+    /// Whether [`SqliteStore::open`] would find the folder free and of a version it knows; changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// When another server uses it, the data are of a newer version, or the file is damaged.
+    pub fn look(data_dir: &Path) -> Result<(), StoreError> {
+        let lock = File::open(data_dir.join(LOCK));
+        if lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))) {
+            return Err(StoreError::InUse(data_dir.to_owned()));
+        }
+        let path = data_dir.join(DATABASE);
+        if path.is_file() { schema::look(&path) } else { Ok(()) }
+    }
+
     /// Finishes waiting commands, closes the database and waits for the threads. Later commands fail.
     pub async fn close(&self) {
         for lane in [&self.writer, &self.reader] {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{CommandError, SqliteStore, from_bytes, to_bytes};
 use crate::{
-    event::{EventMatch, NewEvent},
+    event::NewEvent,
     face::{Distance, Embedding},
     identity::{EnrolledFace, GalleryError, GalleryStore, Person, person::ErasureReceipt},
     ids::{FaceId, ModelId, PersonId},
@@ -53,7 +53,7 @@ fn face((id, person, model, distance, bytes, quality, source, created): FaceRow)
     })
 }
 
-fn exists(c: &Connection, id: &PersonId) -> rusqlite::Result<bool> {
+pub(super) fn exists(c: &Connection, id: &PersonId) -> rusqlite::Result<bool> {
     c.query_row("SELECT 1 FROM people WHERE id = ?1", [id.as_str()], |_| Ok(())).optional().map(|r| r.is_some())
 }
 
@@ -119,8 +119,13 @@ impl GalleryStore for SqliteStore {
             let transaction = c.transaction()?;
             let receipt = erase(&transaction, key, now)?;
             transaction.commit()?;
-            // The log of changes still holds the erased bytes until it is written back.
-            c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            // The log of changes still holds the erased bytes until it is written back; a reader may be in the way for a moment.
+            for _ in 0..3 {
+                if c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0))? == 0 {
+                    return Ok(Some(receipt));
+                }
+            }
+            tracing::error!("erased data may stay in visage.db-wal until the next checkpoint: a reader is in the way");
             Ok(Some(receipt))
         });
         receipt.await.map_err(failed)?.ok_or_else(|| GalleryError::PersonNotFound(id.clone()))
@@ -248,8 +253,7 @@ fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureRece
     }
     for (position, event, body) in &events {
         let mut body: NewEvent = serde_json::from_str(body)?;
-        body.template = None;
-        body.matched = body.matched.map(|m| EventMatch { person: None, reason: "the person was erased".into(), ..m });
+        body.forget_person();
         let text = serde_json::to_string(&body)?;
         c.execute("UPDATE events SET body = ?2, person = NULL WHERE position = ?1", params![position, text])?;
         // The name is drawn in the picture.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::store::StoreError;
 
@@ -69,6 +69,15 @@ pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), St
         return Err(StoreError::Database { path: path.to_owned(), message: healthy });
     }
     Ok(())
+}
+
+/// Whether a database is of a version that this program knows; changes nothing.
+pub(super) fn look(path: &Path) -> Result<(), StoreError> {
+    let fail = |e: rusqlite::Error| StoreError::Database { path: path.to_owned(), message: e.to_string() };
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
+    let known = STEPS.len() as i64;
+    if found > known { Err(StoreError::Newer { path: path.to_owned(), found, known }) } else { Ok(()) }
 }
 
 /// The id of this log: random, made with the database. Resume tokens of another log are refused.

@@ -15,13 +15,14 @@ use crate::{
 };
 
 fn camera(id: &str) -> CameraSpec {
-    let (url, credentials) = spec::parse_url("rtsp://joe:secret@10.0.0.1/live", false).unwrap();
+    let (url, credentials) = spec::parse_url("rtsp://joe:secret@10.0.0.1/live").unwrap();
     CameraSpec {
         id: id.parse().unwrap(),
         display_name: "Door".into(),
         url,
         credentials,
         transport: Default::default(),
+        tls: Default::default(),
         labels: BTreeMap::new(),
         enabled: true,
         sampling: Default::default(),

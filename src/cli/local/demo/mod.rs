@@ -7,7 +7,10 @@ mod cast;
 mod processes;
 mod summary;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use tokio::{
@@ -16,6 +19,7 @@ use tokio::{
 };
 
 use crate::models::locate;
+use cast::Cast;
 use processes::{Visage, free_port};
 use summary::Summary;
 
@@ -25,7 +29,7 @@ pub struct Args {
     /// Leaves everything running and prints the commands to play with it.
     #[arg(long)]
     keep: bool,
-    /// Folder for annotated pictures.
+    /// Folder for annotated pictures; those of an earlier demo in it are removed, other files stay.
     #[arg(long, value_name = "DIR", default_value = "demo-out")]
     out: PathBuf,
     /// How long cameras are watched, seconds.
@@ -47,10 +51,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let work = tempfile::tempdir().context("no temporary folder could be made")?;
     let cast = cast::prepare(&fixtures, work.path())?;
-    if args.out.exists() {
-        std::fs::remove_dir_all(&args.out).with_context(|| format!("{} can't be emptied", args.out.display()))?;
-    }
     std::fs::create_dir_all(&args.out).with_context(|| format!("{} can't be made", args.out.display()))?;
+    tidy(&args.out, &cast).with_context(|| format!("{} can't be tidied", args.out.display()))?;
 
     let grpc = free_port()?;
     let mut visage = Visage::new(format!("http://127.0.0.1:{grpc}"))?;
@@ -106,9 +108,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     let verdict = summary.verdict();
     if args.keep {
-        say("Everything goes on. Play with it:");
+        if let Err(error) = &verdict {
+            say(&format!("{error:#}"));
+        }
+        say("Everything goes on. Cameras:");
+        for url in &urls {
+            say(&format!("   {url}"));
+        }
+        say("Play with it:");
         for example in ["watch", "camera list", "person list", "events list", "identify PICTURE -o out.jpg"] {
-            say(&format!("   visage --server {} {example}", visage.server()));
+            say(&format!("   {}", visage.spelled(example)));
         }
         say("Ctrl-C ends it.");
         crate::server::run::signal().await;
@@ -117,8 +126,45 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     verdict
 }
 
+/// Removes the pictures of an earlier demo, and nothing else: the folder is the user's.
+fn tidy(out: &Path, cast: &Cast) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(out)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| cast.cameras.iter().any(|c| summary::is_picture(name, &c.id)));
+        if ours && entry.file_type()?.is_file() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn say(text: &str) {
     use std::io::Write;
     // A closed terminal is no reason to end the demo half-way.
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pictures_of_an_earlier_demo_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let camera = cast::CastCamera { id: "yard".into(), source: String::new(), people: Default::default() };
+        let cast = Cast { cameras: vec![camera], gallery: PathBuf::new() };
+        let stays = ["holiday.jpg", "yard.jpg", "yard-1x-unknown.jpg", "yard-01-unknown.png", "lobby-01-unknown.jpg"];
+        for name in stays.iter().chain(&["yard-01-unknown.jpg", "yard-12-barack-obama.jpg"]) {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("yard-03-unknown.jpg")).unwrap();
+        tidy(dir.path(), &cast).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        let mut wanted: Vec<_> = stays.iter().chain(&["yard-03-unknown.jpg"]).map(ToString::to_string).collect();
+        wanted.sort();
+        assert_eq!(left, wanted);
+    }
 }

@@ -22,12 +22,21 @@ impl Visage {
         Ok(Self { program, server, children: Vec::new() })
     }
 
-    pub(super) fn server(&self) -> &str {
-        &self.server
+    /// A command as a user can type it.
+    pub(super) fn spelled(&self, args: &str) -> String {
+        format!("{} --server {} {args}", self.program.display(), self.server)
     }
 
     fn command(&self, args: &[impl AsRef<str>]) -> Command {
         let mut command = Command::new(&self.program);
+        // The demo must not touch what the user's own server is configured to use; where models and runtime are stays.
+        for (key, _) in std::env::vars_os() {
+            let name = key.to_string_lossy();
+            let stays = ["VISAGE_MODELS__", "VISAGE_INFERENCE__"].iter().any(|prefix| name.starts_with(prefix));
+            if name.starts_with("VISAGE_") && !stays {
+                command.env_remove(&key);
+            }
+        }
         command.args(args.iter().map(AsRef::as_ref)).env("VISAGE_SERVER", &self.server);
         command.stdin(Stdio::null()).kill_on_drop(true);
         command

@@ -19,6 +19,18 @@ struct Camera {
     seen: BTreeSet<String>,
 }
 
+/// Name of the `number`-th picture.
+fn picture_name(camera: &str, number: usize, who: &str) -> String {
+    format!("{camera}-{number:02}-{who}.jpg")
+}
+
+/// Whether a file has the name of a picture of this camera.
+pub(super) fn is_picture(name: &str, camera: &str) -> bool {
+    let parts = name.strip_prefix(camera).and_then(|n| n.strip_prefix('-')?.strip_suffix(".jpg")?.split_once('-'));
+    parts
+        .is_some_and(|(number, who)| number.len() >= 2 && number.bytes().all(|b| b.is_ascii_digit()) && !who.is_empty())
+}
+
 /// Counts events and compares them with the cast.
 pub(super) struct Summary {
     cameras: BTreeMap<String, Camera>,
@@ -71,7 +83,7 @@ impl Summary {
             && matches!(kind.as_str(), "RECOGNIZED" | "UNKNOWN")
         {
             let who = if person.is_empty() { "unknown" } else { person };
-            let file = format!("{camera_id}-{:02}-{who}.jpg", self.pictures.len() + 1);
+            let file = picture_name(&camera_id, self.pictures.len() + 1, who);
             self.pictures.push((id.to_owned(), file));
         }
         let who = if name.is_empty() { String::new() } else { format!("{name} ({similarity:.2})") };
@@ -92,6 +104,7 @@ impl Summary {
             "codec",
             "frames in",
             "looked at",
+            "faces",
             "appearances",
             "recognised",
             "unknown",
@@ -107,6 +120,7 @@ impl Summary {
                 value["status"]["codec"].as_str().unwrap_or_default().to_owned(),
                 count("framesReceived"),
                 count("framesSampled"),
+                count("facesFound"),
                 camera.appearances.to_string(),
                 camera.recognized.to_string(),
                 camera.unknown.to_string(),
@@ -142,5 +156,51 @@ impl Summary {
             bail!("the demo failed:\n  {}", faults.join("\n  "));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::json;
+
+    use super::{super::cast::CastCamera, *};
+
+    #[test]
+    fn the_table_shows_what_the_server_counted() {
+        let camera = CastCamera { id: "yard".into(), source: String::new(), people: Default::default() };
+        let summary = Summary::new(&Cast { cameras: vec![camera], gallery: PathBuf::new() });
+        let status = json!({"codec": "JPEG", "framesReceived": "900", "framesSampled": "210", "facesFound": "123"});
+        let line = json!({"name": "cameras/yard", "status": status}).to_string();
+        let table = summary.table(&line).unwrap();
+        assert!(table.contains("faces") && table.contains("123"), "{table}");
+    }
+
+    #[test]
+    fn a_stranger_with_any_name_fails_the_demo() {
+        let camera = |id: &str, people: &[&str]| CastCamera {
+            id: id.into(),
+            source: String::new(),
+            people: people.iter().map(ToString::to_string).collect(),
+        };
+        let cast = Cast { cameras: vec![camera("door", &["anna"]), camera("yard", &[])], gallery: PathBuf::new() };
+        let mut summary = Summary::new(&cast);
+        let mut see = |kind: &str, camera: &str, person: &str| {
+            summary.take(&json!({
+                "kind": format!("EVENT_KIND_{kind}"), "camera": format!("cameras/{camera}"),
+                "match": {"person": person, "displayName": person},
+            }));
+        };
+        for camera in ["door", "yard"] {
+            see("APPEARED", camera, "");
+        }
+        see("RECOGNIZED", "door", "people/anna");
+        see("UNKNOWN", "yard", "");
+        assert!(summary.verdict().is_ok());
+        summary.take(
+            &json!({"kind": "EVENT_KIND_RECOGNIZED", "camera": "cameras/yard", "match": {"person": "people/anna"}}),
+        );
+        assert!(summary.verdict().is_err());
     }
 }

@@ -1,0 +1,382 @@
+//! The faces before one camera: detect, track, embed what is worth it, decide; frames in, drafts of events out.
+//!
+//! Each track has an [`Appearance`]. A track that ends is held back for a moment: a face that comes back continues its appearance
+//! instead of starting a second one. A track that goes over to another face is cut in two.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    appearance::{Appearance, Context, Draft},
+    camera_loop::{LoopParts, LoopShared},
+    picture,
+};
+use crate::{
+    camera::CameraSpec,
+    event::EventKind,
+    face::{Detection, Embedding, FaceError, Quality},
+    frame::{Frame, Point, region},
+    identity::{Look, Taken},
+    ids::TrackId,
+    telemetry,
+    time::{self, CaptureOrigin, CaptureTime, Timestamp},
+    track::{
+        EndedTrack, Tracker,
+        appearance::{Departed, find_return},
+    },
+};
+
+/// A track that gave no usable look for this long is told as APPEARED anyway.
+const APPEAR_WITHIN_MS: f64 = 700.0;
+/// Faces of one frame that are tracked at most; the largest are kept, the others counted.
+const MAX_FACES: usize = 64;
+/// Appearances whose whole best frame is kept; with more, the face's surroundings must do.
+const WHOLE_FRAMES: usize = 8;
+/// A complaint that could come with every frame is logged this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// A track that ended and may come back.
+struct Held {
+    ended: EndedTrack,
+    appearance: Appearance,
+    template: Embedding,
+}
+
+/// The newest frame that was searched.
+#[derive(Clone, Copy)]
+struct Newest {
+    captured: CaptureTime,
+    arrived: Timestamp,
+    looked_at: Instant,
+    size: (u32, u32),
+}
+
+/// Faces of one camera.
+pub(super) struct CameraFaces {
+    parts: LoopParts,
+    spec: CameraSpec,
+    tracker: Tracker,
+    live: BTreeMap<TrackId, Appearance>,
+    held: Vec<Held>,
+    newest: Option<Newest>,
+    /// State of the gallery when the faces in view were last compared with it.
+    gallery_revision: u64,
+    complained: Option<Instant>,
+}
+
+impl CameraFaces {
+    pub(super) fn new(parts: LoopParts, spec: CameraSpec) -> Self {
+        let tracker = Tracker::new(parts.track.clone());
+        let gallery_revision = parts.gallery.revision();
+        let (live, held) = (BTreeMap::new(), Vec::new());
+        Self { parts, spec, tracker, live, held, newest: None, gallery_revision, complained: None }
+    }
+
+    /// The camera as it is registered now.
+    pub(super) fn change(&mut self, spec: CameraSpec) {
+        self.spec = spec;
+    }
+
+    /// Faces tracked at this moment.
+    pub(super) fn active(&self) -> usize {
+        self.tracker.active()
+    }
+
+    /// Looks for faces in a frame; what is to be told.
+    pub(super) async fn look_at(&mut self, frame: Frame, shared: &LoopShared) -> Vec<Draft> {
+        let asked = Instant::now();
+        let found = match self.parts.engine.detect(&frame.picture, Some(self.parts.track.low_score)).await {
+            Ok(found) => found,
+            Err(FaceError::Stopped) => return Vec::new(),
+            Err(error) => {
+                telemetry::frames_skipped(&self.spec.id, "detector_failed", 1);
+                self.complain(&error, "a frame could not be searched for faces");
+                return Vec::new();
+            }
+        };
+        let took = asked.elapsed();
+        telemetry::frame_looked_at(&self.spec.id, took);
+        shared.looked(frame.clone(), took);
+
+        let size = (frame.picture.width(), frame.picture.height());
+        let at = frame.arrived;
+        self.newest = Some(Newest { captured: frame.captured, arrived: at, looked_at: Instant::now(), size });
+        let detections = self.wanted(found, size);
+        shared.found(detections.len());
+        let report = self.tracker.step(at, size, &detections);
+        let mut matched = report.matched;
+        let ctx = self.context();
+        for id in &report.started {
+            self.live.insert(id.clone(), Appearance::new(id.clone(), at, &ctx, &self.parts.looks));
+        }
+        let (mut looked, switched) = self.take_looks(&frame, &detections, &matched).await;
+        let mut events = self.cut(switched, &mut matched, &mut looked);
+        self.rejoin(&looked, &mut matched);
+        let mut told = self.assess(at, &matched, !looked.is_empty()).await;
+        for appearance in self.live.values_mut() {
+            let waited_ms = time::seconds_between(appearance.began, at) * 1000.0;
+            if appearance.looks() > 0 || waited_ms >= APPEAR_WITHIN_MS {
+                told.extend(appearance.appeared(&ctx));
+            }
+        }
+        // APPEARED comes before what is said about the appearance.
+        told.sort_by_key(|e| e.event.kind != EventKind::Appeared);
+        events.extend(told);
+        events.extend(self.end(report.ended, at));
+        events
+    }
+
+    /// Time goes on although no frame came: the camera may be gone.
+    pub(super) fn no_frame(&mut self) -> Vec<Draft> {
+        let Some(newest) = self.newest else { return Vec::new() };
+        let silence = newest.looked_at.elapsed();
+        let now = newest.arrived.checked_add(silence).unwrap_or(newest.arrived);
+        // A short pause says nothing about the faces: the next frame will.
+        if silence <= Duration::from_millis(u64::from(self.parts.track.max_gap_ms)) {
+            return self.release(Some(now));
+        }
+        let report = self.tracker.step(now, newest.size, &[]);
+        self.end(report.ended, now)
+    }
+
+    /// Every track ends.
+    pub(super) fn finish(&mut self) -> Vec<Draft> {
+        let ended = self.tracker.finish();
+        let at = self.newest.map_or_else(time::now, |newest| newest.arrived);
+        let mut events = self.end(ended, at);
+        events.extend(self.release(None));
+        events
+    }
+
+    /// Detections that count: large enough, inside the regions, not too many.
+    fn wanted(&self, found: Vec<Detection>, (width, height): (u32, u32)) -> Vec<Detection> {
+        let all = found.len();
+        let least = self.least_face_px();
+        let mut wanted: Vec<Detection> =
+            found.into_iter().filter(|d| d.bbox.width().min(d.bbox.height()) >= least).collect();
+        let large = wanted.len();
+        let normalised = |p: Point| Point::new(p.x / width.max(1) as f32, p.y / height.max(1) as f32);
+        wanted.retain(|d| region::counts(&self.spec.regions, normalised(d.bbox.center())));
+        let inside = wanted.len();
+        if inside > MAX_FACES {
+            wanted.sort_by(|a, b| b.bbox.area().total_cmp(&a.bbox.area()));
+            wanted.truncate(MAX_FACES);
+        }
+        telemetry::faces(&self.spec.id, "too_small", (all - large) as u64);
+        telemetry::faces(&self.spec.id, "outside_region", (large - inside) as u64);
+        telemetry::faces(&self.spec.id, "too_many", (inside - wanted.len()) as u64);
+        telemetry::faces(&self.spec.id, "tracked", wanted.len() as u64);
+        wanted
+    }
+
+    /// Shorter edge of the smallest box that is tracked, frame pixels. Unless the camera says otherwise half of what the embedder
+    /// needs, so that somebody who walks up has a track before the face is large enough.
+    fn least_face_px(&self) -> f32 {
+        match self.spec.min_face_px {
+            0 => self.context().min_face_px / 2.0,
+            px => px as f32,
+        }
+    }
+
+    /// Measures the matched faces and embeds those worth it: the tracks that got a look, and those that went over to another face.
+    async fn take_looks(
+        &mut self,
+        frame: &Frame,
+        detections: &[Detection],
+        matched: &[(TrackId, usize)],
+    ) -> (Vec<TrackId>, Vec<TrackId>) {
+        let (engine, picture) = (self.parts.engine.clone(), frame.picture.clone());
+        let faces: Vec<(TrackId, Detection)> =
+            matched.iter().filter_map(|(id, i)| Some((id.clone(), *detections.get(*i)?))).collect();
+        let measured = {
+            let faces = faces.clone();
+            picture::blocking(move || faces.iter().map(|(_, d)| engine.measure(&picture, d)).collect::<Vec<Quality>>())
+                .await
+        };
+        let Ok(measured) = measured else { return Default::default() };
+        let whole = self.live.len() + self.held.len() <= WHOLE_FRAMES;
+        let mut wanted = Vec::new();
+        for ((id, detection), quality) in faces.into_iter().zip(measured) {
+            let Some(appearance) = self.live.get_mut(&id) else { continue };
+            if appearance.offer(frame, &detection, quality, whole) {
+                wanted.push((id, detection, quality));
+            }
+        }
+        if wanted.is_empty() {
+            return Default::default();
+        }
+        let crops: Vec<Detection> = wanted.iter().map(|(_, d, _)| *d).collect();
+        let embeddings = match self.parts.engine.embed(&frame.picture, &crops).await {
+            Ok(embeddings) => embeddings,
+            Err(error) => {
+                for (id, _, _) in &wanted {
+                    self.live.entry(id.clone()).and_modify(Appearance::refund);
+                }
+                self.complain(&error, "faces could not be embedded");
+                return Default::default();
+            }
+        };
+        let (mut looked, mut switched) = (Vec::new(), Vec::new());
+        for ((id, _, quality), embedding) in wanted.into_iter().zip(embeddings) {
+            let Some(appearance) = self.live.get_mut(&id) else { continue };
+            match appearance.look(Look { at: frame.arrived, embedding, quality: quality.value }) {
+                Taken::Agrees => looked.push(id),
+                Taken::Switched => switched.push(id),
+                Taken::Doubted | Taken::Refused => {}
+            }
+        }
+        (looked, switched)
+    }
+
+    /// Cuts tracks that went over to another face: the first face's appearance is over and told, the second begins.
+    fn cut(
+        &mut self,
+        switched: Vec<TrackId>,
+        matched: &mut [(TrackId, usize)],
+        looked: &mut Vec<TrackId>,
+    ) -> Vec<Draft> {
+        let ctx = self.context();
+        let mut events = Vec::new();
+        for id in switched {
+            let Some((mut ended, new)) = self.tracker.split(&id) else { continue };
+            let Some(mut first) = self.live.remove(&id) else { continue };
+            if let Some(second) = first.split(new.clone(), &ctx, &self.parts.looks) {
+                ended.last_seen = ended.last_seen.min(second.began);
+                matched.iter_mut().filter(|(m, _)| *m == id).for_each(|(m, _)| *m = new.clone());
+                self.live.insert(new.clone(), second);
+                looked.push(new);
+            }
+            // Told at once: nobody can come back to this track.
+            events.extend(first.left(&ended, &self.parts.gallery, &ctx));
+        }
+        events
+    }
+
+    /// Joins new tracks to appearances that were lost or ended a moment ago, when they are the same face.
+    fn rejoin(&mut self, looked: &[TrackId], matched: &mut [(TrackId, usize)]) {
+        let threshold = self.context().thresholds.similarity;
+        for id in looked {
+            let Some(new) = self.live.get(id).filter(|a| !a.is_told()) else { continue };
+            let Some(template) = new.decider.template() else { continue };
+            let gone = self.departed();
+            let Some(old) = find_return(&gone, &template, new.began, threshold, &self.parts.returns) else {
+                continue;
+            };
+            if !self.tracker.continue_as(&old, id) {
+                continue;
+            }
+            let held = self.held.iter().position(|h| h.ended.id == old);
+            let past = match held {
+                Some(place) => Some(self.held.swap_remove(place).appearance),
+                None => self.live.remove(&old),
+            };
+            if let (Some(mut appearance), Some(new)) = (past, self.live.remove(id)) {
+                appearance.goes_on_as(new);
+                matched.iter_mut().filter(|(m, _)| m == id).for_each(|(m, _)| *m = old.clone());
+                self.live.insert(old, appearance);
+            }
+        }
+    }
+
+    /// Tracks that may come back under a new one: those that ended a moment ago and those not found in this frame.
+    fn departed(&self) -> Vec<Departed> {
+        let held = self.held.iter().map(|h| Departed {
+            track: h.ended.id.clone(),
+            last_seen: h.ended.last_seen,
+            template: h.template.clone(),
+        });
+        let lost = self.tracker.lost().filter_map(|(id, last_seen)| {
+            Some(Departed { track: id.clone(), last_seen, template: self.live.get(id)?.decider.template()? })
+        });
+        held.chain(lost).collect()
+    }
+
+    /// Asks the gallery about the faces in view together (one person is one face) and says what can be said.
+    async fn assess(&mut self, at: Timestamp, matched: &[(TrackId, usize)], new_looks: bool) -> Vec<Draft> {
+        let ctx = self.context();
+        let revision = self.parts.gallery.revision();
+        let gallery_changed = self.gallery_revision != revision;
+        let mut statements = Vec::new();
+        if new_looks || gallery_changed {
+            let in_view: Vec<(TrackId, Embedding)> = self
+                .live
+                .iter()
+                .filter(|(id, a)| matched.iter().any(|(m, _)| m == *id) || (gallery_changed && a.decider.is_open()))
+                .filter_map(|(id, a)| Some((id.clone(), a.decider.template()?)))
+                .collect();
+            let probes: Vec<Embedding> = in_view.iter().map(|(_, e)| e.clone()).collect();
+            match self.parts.gallery.identify_together(&probes, &self.spec.watchlists, &ctx.thresholds).await {
+                Ok(answers) => {
+                    self.gallery_revision = revision;
+                    for ((id, _), (decision, _)) in in_view.into_iter().zip(answers) {
+                        let Some(appearance) = self.live.get_mut(&id) else { continue };
+                        let looks = appearance.looks();
+                        statements.extend(appearance.decider.assess(at, looks, decision).map(|s| (id, s)));
+                    }
+                }
+                Err(error) => {
+                    self.complain(&error, "the gallery could not be asked; it is asked again at the next look")
+                }
+            }
+        }
+        for (id, appearance) in &mut self.live {
+            statements.extend(appearance.decider.tick(at).map(|s| (id.clone(), s)));
+        }
+        let mut events = Vec::new();
+        for (id, statement) in statements {
+            if let Some(appearance) = self.live.get_mut(&id) {
+                events.extend(appearance.appeared(&ctx));
+                events.push(appearance.stated(statement, &self.parts.gallery, &ctx));
+            }
+        }
+        events
+    }
+
+    /// Ended tracks: those that may come back are held, the others and those held too long are told.
+    fn end(&mut self, ended: Vec<EndedTrack>, at: Timestamp) -> Vec<Draft> {
+        let ctx = self.context();
+        let mut events = Vec::new();
+        for ended in ended {
+            let Some(appearance) = self.live.remove(&ended.id) else { continue };
+            match appearance.decider.template() {
+                Some(template) => self.held.push(Held { ended, appearance, template }),
+                None => events.extend(appearance.left(&ended, &self.parts.gallery, &ctx)),
+            }
+        }
+        events.extend(self.release(Some(at)));
+        events
+    }
+
+    /// Tells the LEFT of held tracks whose time is over; all of them without a time.
+    fn release(&mut self, at: Option<Timestamp>) -> Vec<Draft> {
+        let ctx = self.context();
+        let within = f64::from(self.parts.returns.within_ms) / 1000.0;
+        let over = |h: &Held| at.is_none_or(|at| time::seconds_between(h.ended.last_seen, at) > within);
+        let (gone, kept): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.held).into_iter().partition(over);
+        self.held = kept;
+        gone.into_iter().flat_map(|h| h.appearance.left(&h.ended, &self.parts.gallery, &ctx)).collect()
+    }
+
+    fn context(&self) -> Context {
+        let embedder = self.parts.engine.embedder();
+        let by_our_clock = || CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival };
+        Context {
+            camera: self.spec.id.clone(),
+            labels: self.spec.labels.clone(),
+            captured: self.newest.map_or_else(by_our_clock, |newest| newest.captured),
+            thresholds: picture::thresholds(&self.parts.engine, &self.parts.identity, self.spec.threshold_override),
+            model: embedder.id.clone(),
+            min_face_px: embedder.embedder.as_ref().map_or(0.0, |e| e.min_face_px),
+            decider: self.parts.decider.clone(),
+        }
+    }
+
+    fn complain(&mut self, error: &dyn std::fmt::Display, what: &str) {
+        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            self.complained = Some(Instant::now());
+            tracing::warn!(camera = %self.spec.id, %error, "{what}");
+        }
+    }
+}
