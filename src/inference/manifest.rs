@@ -98,9 +98,12 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Probability, 0 to 1, for a similarity.
+    /// The highest confidence there is: the pairs that a calibration is fitted to can't tell of more.
+    pub const MOST: f32 = 0.999;
+
+    /// Probability, 0 to [`Calibration::MOST`], for a similarity.
     pub fn confidence(&self, similarity: f32) -> f32 {
-        1.0 / (1.0 + (-self.slope * (similarity - self.midpoint)).exp())
+        (1.0 / (1.0 + (-self.slope * (similarity - self.midpoint)).exp())).min(Self::MOST)
     }
 }
 
