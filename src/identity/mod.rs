@@ -4,6 +4,7 @@
 //! replayed without video. Ports: [`person::GalleryStore`] (people, durable) and [`search::VectorIndex`] (nearest faces).
 //! [`gallery::Gallery`] joins both; [`evidence::Evidence`] fuses the looks of a track and [`statement::TrackDecider`] says what is published. Absent on purpose: frames, cameras, databases.
 
+pub mod calibration;
 pub mod decision;
 pub mod evidence;
 pub mod gallery;

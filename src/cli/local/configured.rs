@@ -12,7 +12,7 @@ pub fn path(path: &Path) -> Flag {
 /// The settings of a command that does not listen: an address that `visage serve` takes with `--insecure` only is no fault here.
 ///
 /// # Errors
-/// As [`config::load`].
+/// As [`config::load()`].
 pub fn load(file: Option<&Path>, flags: &[(&str, Flag)]) -> Result<Config, ConfigError> {
     let mut flags = flags.to_vec();
     flags.push(("server.insecure", Flag::Bool(true)));

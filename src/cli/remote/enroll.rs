@@ -1,6 +1,6 @@
 //! `visage enroll`: pictures in, one verdict a picture out.
 //!
-//! One bidirectional stream for up to [`CHUNK`] pictures: two at most are read ahead, answers are matched to pictures by their
+//! One bidirectional stream for up to `CHUNK` pictures: two at most are read ahead, answers are matched to pictures by their
 //! source text. What was answered before a stream broke is told all the same.
 
 use std::{

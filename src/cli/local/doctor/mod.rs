@@ -1,7 +1,7 @@
 //! `visage doctor`: what this machine needs to serve as configured, what is missing, and the command that mends it.
 //!
-//! Settings come from the layers of `visage serve`; nothing is changed. One file a field of checks: [`streams`], [`recognition`],
-//! [`places`].
+//! Settings come from the layers of `visage serve`; nothing is changed. One file a field of checks: `streams`, `recognition`,
+//! `places`.
 
 mod places;
 mod recognition;
