@@ -6,6 +6,8 @@
 #[path = "suite/support.rs"]
 mod support;
 
+#[path = "suite/calibration.rs"]
+mod calibration;
 #[path = "suite/cameras.rs"]
 mod cameras;
 #[path = "suite/command_line.rs"]

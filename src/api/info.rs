@@ -2,11 +2,20 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, convert, status::IntoStatus};
+use super::{
+    Services, convert,
+    status::{IntoStatus, invalid_field},
+};
 use crate::{
-    face::Distance,
+    face::{Distance, Embedding},
+    identity::{self, calibration::Threshold},
+    ids::ModelId,
     inference::manifest::Role,
-    proto::v1::{GetServerInfoRequest, GetServerInfoResponse, ModelInfo, server_service_server::ServerService},
+    proto::v1::{
+        CalibrateRequest, CalibrateResponse, Calibration, GetServerInfoRequest, GetServerInfoResponse, ModelInfo,
+        StrangerFace, server_service_server::ServerService,
+    },
+    time,
 };
 
 #[tonic::async_trait]
@@ -53,6 +62,68 @@ impl ServerService for Services {
             oldest_position: bounds.oldest,
             start_time: Some(convert::time(self.info.started)),
             inference_workers: self.info.workers as u32,
+            calibration: self.gallery.calibration().map(|(c, t)| calibration(self.gallery.model(), &c, &t, people)),
         }))
+    }
+
+    async fn calibrate(&self, request: Request<CalibrateRequest>) -> Result<Response<CalibrateResponse>, Status> {
+        let r = request.into_inner();
+        if r.fpir == 0.0 {
+            self.gallery.forget_calibration().await.map_err(IntoStatus::into_status)?;
+            return Ok(Response::new(CalibrateResponse::default()));
+        }
+        if !(r.fpir > 0.0 && r.fpir < 1.0) {
+            return Err(invalid_field(
+                "fpir",
+                "give a rate above 0 and below 1, such as 0.001; 0 forgets the calibration",
+            ));
+        }
+        if r.strangers.len() > MOST_STRANGERS {
+            return Err(invalid_field("strangers", format!("at most {MOST_STRANGERS}")));
+        }
+        let strangers = self.strangers(r.strangers)?;
+        let found = self.gallery.calibrate(r.fpir, strangers, !r.validate_only, time::now()).await;
+        let found = found.map_err(IntoStatus::into_status)?;
+        let people = found.calibration.people as u64;
+        Ok(Response::new(CalibrateResponse {
+            calibration: Some(calibration(self.gallery.model(), &found.calibration, &found.threshold, people)),
+            fnir: found.fnir,
+            fnir_best: found.fnir_best,
+            mates: found.mates as u32,
+        }))
+    }
+}
+
+/// Most strangers of one calibration.
+const MOST_STRANGERS: usize = 100_000;
+
+impl Services {
+    fn strangers(&self, faces: Vec<StrangerFace>) -> Result<Vec<Embedding>, Status> {
+        let embedder = self.info.models.iter().find_map(|m| m.embedder.as_ref());
+        let (size, distance) = embedder.map_or((0, Distance::Cosine), |e| (e.size, e.distance));
+        let model = self.gallery.model();
+        let as_embedding = |(i, face): (usize, StrangerFace)| {
+            let usable = face.embedding.len() == size && face.embedding.iter().all(|v| v.is_finite());
+            if !usable {
+                let text = format!("needs {size} finite values, as EmbedFaces gives them for {model}");
+                return Err(invalid_field(&format!("strangers[{i}].embedding"), text));
+            }
+            Ok(Embedding { model: model.clone(), distance, values: face.embedding.into() })
+        };
+        faces.into_iter().enumerate().map(as_embedding).collect()
+    }
+}
+
+fn calibration(model: &ModelId, c: &identity::Calibration, threshold: &Threshold, people: u64) -> Calibration {
+    Calibration {
+        model: model.to_string(),
+        fpir: c.fpir,
+        threshold: threshold.cautious,
+        threshold_best: threshold.best,
+        threshold_low: threshold.bold,
+        people: people as u32,
+        probes: c.probes as u32,
+        comparisons: c.comparisons as u32,
+        create_time: Some(convert::time(c.created)),
     }
 }

@@ -139,6 +139,7 @@ impl IntoStatus for GalleryError {
             }
             Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "person", format!("people/{id}"), message),
             Self::Incomparable(_) => precondition("OTHER_MODEL", "gallery".into(), message),
+            Self::TooLittle(_) => precondition("TOO_LITTLE_DATA", "gallery".into(), message),
             Self::ForeignIndex { .. } => precondition("FOREIGN_INDEX", "gallery".into(), message),
             Self::Storage(_) => internal(message),
             Self::Unavailable(_) => unavailable(message),

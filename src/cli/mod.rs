@@ -95,6 +95,8 @@ pub enum Command {
     Identify(remote::identify::Args),
     /// Say whether two pictures show one person.
     Verify(remote::verify::Args),
+    /// Learn the threshold that keeps a promised rate of false names.
+    Calibrate(remote::calibrate::Args),
     /// Print events as they happen.
     Watch(remote::watch::Args),
     /// Look at past events and judge them.
@@ -173,6 +175,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
             remote::identify::run(args, &mut server, io).await
         }
         Command::Verify(args) => remote::verify::run(args, &globals, io).await,
+        Command::Calibrate(args) => remote::calibrate::run(args, &globals, io).await,
         Command::Watch(args) => {
             let stop = async {
                 // Without a signal handler the process just ends on Ctrl-C.

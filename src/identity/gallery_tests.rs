@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::*;
-use crate::{face::Distance, identity::decision::tests::thresholds, inference::manifest::Calibration};
+use crate::{face::Distance, identity::decision::tests::thresholds, inference::manifest};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -44,6 +44,7 @@ struct FakeStore {
     faces: Mutex<BTreeMap<FaceId, EnrolledFace>>,
     negatives: Mutex<Vec<(PersonId, Embedding)>>,
     failing_removals: AtomicU32,
+    calibration: Mutex<Option<Calibration>>,
 }
 
 fn fails(counter: &AtomicU32) -> Result<(), GalleryError> {
@@ -55,6 +56,13 @@ fn fails(counter: &AtomicU32) -> Result<(), GalleryError> {
 
 #[async_trait]
 impl GalleryStore for FakeStore {
+    async fn calibration(&self, _model: &ModelId) -> Result<Option<Calibration>, GalleryError> {
+        Ok(self.calibration.lock().unwrap().clone())
+    }
+    async fn set_calibration(&self, _model: &ModelId, calibration: Option<&Calibration>) -> Result<(), GalleryError> {
+        *self.calibration.lock().unwrap() = calibration.cloned();
+        Ok(())
+    }
     async fn insert_person(&self, person: &Person) -> Result<(), GalleryError> {
         let mut people = self.people.lock().unwrap();
         if people.contains_key(&person.id) {
@@ -206,6 +214,31 @@ impl House {
 }
 
 #[tokio::test]
+async fn a_calibration_is_kept_follows_the_gallery_and_can_be_forgotten() {
+    let house = furnished().await;
+    let few = house.gallery.calibrate(0.01, Vec::new(), true, at(1)).await;
+    assert!(matches!(few, Err(GalleryError::TooLittle(_))) && house.gallery.calibration().is_none());
+    // Strangers all around; those near Anna or Berta are the tail.
+    let around = |i: usize| {
+        let (y, x) = (i as f32 * 1.1).to_radians().sin_cos();
+        embedding([x, y])
+    };
+    let strangers: Vec<Embedding> = (100..400).map(around).collect();
+    let found = house.gallery.calibrate(0.05, strangers.clone(), true, at(1)).await.unwrap();
+    let (kept, threshold) = house.gallery.calibration().unwrap();
+    assert_eq!((&kept, threshold), (&found.calibration, found.threshold));
+    house.gallery.create_person(person("clara", &[])).await.unwrap();
+    assert!(house.gallery.calibration().unwrap().1.cautious > threshold.cautious, "more people, a higher threshold");
+    let again = Gallery::open(house.store.clone(), house.index.clone(), id("m")).await.unwrap();
+    assert_eq!(again.calibration().unwrap().0, kept);
+    let mut foreign = embedding([1.0, 0.0]);
+    foreign.model = id("n");
+    assert!(house.gallery.calibrate(0.05, vec![foreign], false, at(1)).await.is_err());
+    house.gallery.forget_calibration().await.unwrap();
+    assert!(house.gallery.calibration().is_none());
+}
+
+#[tokio::test]
 async fn an_index_of_another_installation_is_left_alone() {
     let index: Arc<FakeIndex> = Arc::default();
     index.upsert(&[face("x1", "xavier", [1.0, 0.0])]).await.unwrap();
@@ -336,7 +369,7 @@ async fn another_models_embedding_is_refused() {
     let t = crate::identity::Thresholds {
         similarity: 0.1,
         margin: 0.0,
-        calibration: Calibration { midpoint: 0.0, slope: 1.0 },
+        calibration: manifest::Calibration { midpoint: 0.0, slope: 1.0 },
     };
     let refused = house.gallery.identify_together(&[foreign.clone()], &[], &t).await;
     assert!(matches!(refused, Err(GalleryError::Incomparable(_))));

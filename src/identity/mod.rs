@@ -8,13 +8,15 @@ pub mod calibration;
 pub mod decision;
 pub mod evidence;
 pub mod gallery;
+pub mod impostors;
 pub mod person;
 pub mod search;
 pub mod statement;
 
+pub use calibration::Calibration;
 pub use decision::{Decision, Thresholds, Verdict};
 pub use evidence::{Evidence, EvidenceSettings, Look, Taken};
-pub use gallery::Gallery;
+pub use gallery::{Calibrated, Gallery};
 pub use person::{EnrolledFace, GalleryError, GalleryStore, Person};
 pub use search::{PersonHit, SearchQuery, VectorIndex};
 pub use statement::{DeciderSettings, Statement, TrackDecider};

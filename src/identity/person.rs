@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::Calibration;
 use crate::{
     face::Embedding,
     ids::{FaceId, ModelId, PersonId},
@@ -85,6 +86,9 @@ pub enum GalleryError {
     /// The store failed for good.
     #[error("the gallery store failed: {0}")]
     Storage(String),
+    /// The gallery and the strangers given are too few to learn from.
+    #[error(transparent)]
+    TooLittle(#[from] super::calibration::TooLittle),
     /// The index was filled by another installation.
     #[error(
         "the {backend} index holds {faces} faces and this data folder knows nobody, so it belongs to another installation and is left \
@@ -129,4 +133,8 @@ pub trait GalleryStore: Send + Sync {
     async fn insert_negative(&self, person: &PersonId, probe: &Embedding) -> Result<(), GalleryError>;
     /// Every negative exemplar of a model.
     async fn negatives(&self, model: &ModelId) -> Result<Vec<(PersonId, Embedding)>, GalleryError>;
+    /// The calibration kept for a model.
+    async fn calibration(&self, model: &ModelId) -> Result<Option<Calibration>, GalleryError>;
+    /// Keeps a calibration for a model, or forgets it.
+    async fn set_calibration(&self, model: &ModelId, calibration: Option<&Calibration>) -> Result<(), GalleryError>;
 }

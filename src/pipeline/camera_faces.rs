@@ -366,7 +366,12 @@ impl CameraFaces {
             camera: self.spec.id.clone(),
             labels: self.spec.labels.clone(),
             captured: self.newest.map_or_else(by_our_clock, |newest| newest.captured),
-            thresholds: picture::thresholds(&self.parts.engine, &self.parts.identity, self.spec.threshold_override),
+            thresholds: picture::thresholds(
+                &self.parts.engine,
+                &self.parts.gallery,
+                &self.parts.identity,
+                self.spec.threshold_override,
+            ),
             model: embedder.id.clone(),
             min_face_px: embedder.embedder.as_ref().map_or(0.0, |e| e.min_face_px),
             decider: self.parts.decider.clone(),

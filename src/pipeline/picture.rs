@@ -94,7 +94,7 @@ pub struct Found<T> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentitySettings {
-    /// Least similarity for 1:N; `None` takes the model's.
+    /// Least similarity for 1:N; `None` takes the one learned by calibration, or the model's.
     pub identification_threshold: Option<f32>,
     /// Least similarity for 1:1; `None` takes the model's.
     pub verification_threshold: Option<f32>,
@@ -144,7 +144,7 @@ impl PictureDesk {
 
     /// Thresholds for 1:N with the embedder in use. `threshold` overrides the least similarity.
     pub fn thresholds(&self, threshold: Option<f32>) -> Thresholds {
-        thresholds(&self.engine, &self.identity, threshold)
+        thresholds(&self.engine, &self.gallery, &self.identity, threshold)
     }
 
     /// Finds faces.
@@ -294,12 +294,19 @@ impl PictureDesk {
     }
 }
 
-/// Thresholds of the embedder in use, with the settings' and the caller's overrides.
-pub(super) fn thresholds(engine: &FaceEngine, settings: &IdentitySettings, threshold: Option<f32>) -> Thresholds {
+/// Thresholds of the embedder in use. The least similarity is the caller's, else the settings', else the one that was learned here and
+/// keeps its promised rate, else the model's.
+pub(super) fn thresholds(
+    engine: &FaceEngine,
+    gallery: &Gallery,
+    settings: &IdentitySettings,
+    threshold: Option<f32>,
+) -> Thresholds {
     let spec = engine.embedder().embedder.as_ref();
     Thresholds {
         similarity: threshold
             .or(settings.identification_threshold)
+            .or_else(|| gallery.calibration().map(|(_, learned)| learned.cautious))
             .or(spec.map(|s| s.identification_threshold))
             .unwrap_or(1.0),
         margin: settings.margin.or(spec.map(|s| s.margin)).unwrap_or(0.0),

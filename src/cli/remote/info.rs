@@ -9,7 +9,7 @@ use crate::{
         output::{Io, cell, plain},
         parse,
     },
-    proto::v1::GetServerInfoRequest,
+    proto::v1::{Calibration, GetServerInfoRequest},
 };
 
 /// Runs `info`.
@@ -27,6 +27,7 @@ pub async fn run(globals: &Globals, io: &mut Io<'_>) -> Outcome {
         ("onnx runtime", format!("{} on {}", plain(&info.onnxruntime_version), plain(&info.provider))),
         ("inference workers", info.inference_workers.to_string()),
         ("gallery", format!("{} people, {} faces ({})", info.people, info.faces, plain(&info.gallery_backend))),
+        ("threshold", threshold_words(info.calibration.as_ref())),
         ("cameras", info.cameras.to_string()),
         ("events", format!("{} to {}", info.oldest_position, info.latest_position)),
     ])?;
@@ -44,4 +45,16 @@ pub async fn run(globals: &Globals, io: &mut Io<'_>) -> Outcome {
     io.line("")?;
     io.show(&table)?;
     Ok(OK)
+}
+
+fn threshold_words(calibration: Option<&Calibration>) -> String {
+    match calibration {
+        Some(c) => format!(
+            "{:.3} for {} people: at most {} of 1000 strangers get a name (`visage calibrate`)",
+            c.threshold,
+            c.people,
+            c.fpir * 1000.0
+        ),
+        None => "the model's own; `visage calibrate` learns one that keeps a promise".into(),
+    }
 }

@@ -1,5 +1,6 @@
 //! Commands that ask a server. They know the wire types and nothing else of the server.
 
+pub mod calibrate;
 pub mod camera;
 pub mod camera_change;
 pub mod client;

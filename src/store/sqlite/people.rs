@@ -7,7 +7,7 @@ use super::{CommandError, SqliteStore, from_bytes, to_bytes};
 use crate::{
     event::NewEvent,
     face::{Distance, Embedding},
-    identity::{EnrolledFace, GalleryError, GalleryStore, Person, person::ErasureReceipt},
+    identity::{Calibration, EnrolledFace, GalleryError, GalleryStore, Person, person::ErasureReceipt},
     ids::{FaceId, ModelId, PersonId},
     time::Timestamp,
 };
@@ -236,6 +236,34 @@ impl GalleryStore for SqliteStore {
         });
         found.await.map_err(failed)
     }
+
+    async fn calibration(&self, model: &ModelId) -> Result<Option<Calibration>, GalleryError> {
+        let key = calibration_key(model);
+        let found = self.read(move |c| {
+            let sql = "SELECT value FROM meta WHERE key = ?1";
+            let text: Option<String> = c.query_row(sql, [key], |r| r.get(0)).optional()?;
+            Ok(text.map(|t| serde_json::from_str(&t)).transpose()?)
+        });
+        found.await.map_err(failed)
+    }
+
+    async fn set_calibration(&self, model: &ModelId, calibration: Option<&Calibration>) -> Result<(), GalleryError> {
+        let (key, text) = (calibration_key(model), calibration.map(serde_json::to_string));
+        let done = self.write(move |c| {
+            match text {
+                Some(text) => {
+                    c.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", params![key, text?])?
+                }
+                None => c.execute("DELETE FROM meta WHERE key = ?1", [key])?,
+            };
+            Ok(())
+        });
+        done.await.map_err(failed)
+    }
+}
+
+fn calibration_key(model: &ModelId) -> String {
+    format!("calibration:{model}")
 }
 
 /// Removes a person from people, faces, negatives, past events and their pictures; keeps the receipt.
