@@ -35,16 +35,26 @@ pub enum Flag {
 /// The short name of `VISAGE_SERVER__DATA_DIR`.
 const DATA_DIR: &str = "VISAGE_DATA_DIR";
 
-/// The folder that [`DATA_DIR`] names, as text: a name of digits is no number.
-struct DataDir(String);
+/// A variable whose value is text whatever it looks like: a folder or a key made of digits is no number.
+struct TextVariable {
+    key: String,
+    text: String,
+}
 
-impl Provider for DataDir {
+impl TextVariable {
+    fn read(name: &str, key: &str) -> Option<Self> {
+        let text = std::env::var_os(name).filter(|text| !text.is_empty())?;
+        Some(Self { key: key.to_owned(), text: text.to_string_lossy().into_owned() })
+    }
+}
+
+impl Provider for TextVariable {
     fn metadata(&self) -> Metadata {
         Metadata::named("environment variable")
     }
 
     fn data(&self) -> Result<figment::value::Map<Profile, Dict>, figment::Error> {
-        Serialized::default("server.data_dir", &self.0).data()
+        Serialized::default(&self.key, &self.text).data()
     }
 }
 
@@ -67,8 +77,14 @@ pub fn load(file: Option<&Path>, flags: &[(&str, Flag)]) -> Result<Loaded, Confi
     }
     // Only keys with a section: VISAGE_SERVER and VISAGE_TOKEN belong to the client.
     figment = figment.merge(Env::prefixed("VISAGE_").filter(|k| k.as_str().contains("__")).split("__"));
-    if let Some(dir) = std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()) {
-        figment = figment.merge(DataDir(dir.to_string_lossy().into_owned()));
+    for key in text_keys() {
+        let name = format!("VISAGE_{}", key.replace('.', "__").to_uppercase());
+        if let Some(variable) = TextVariable::read(&name, &key) {
+            figment = figment.merge(variable);
+        }
+    }
+    if let Some(dir) = TextVariable::read(DATA_DIR, "server.data_dir") {
+        figment = figment.merge(dir);
     }
     for (key, value) in flags {
         figment = figment.merge(Serialized::default(key, value));
@@ -79,12 +95,33 @@ pub fn load(file: Option<&Path>, flags: &[(&str, Flag)]) -> Result<Loaded, Confi
         Err(errors) => {
             // Unknown keys were told above, with a suggestion.
             let others = errors.into_iter().filter(|e| !matches!(e.kind, figment::error::Kind::UnknownField(..)));
-            faults.extend(others.map(|e| e.to_string()));
+            faults.extend(others.map(|e| fault(&e)));
             return Err(ConfigError::Faults(faults));
         }
     };
     faults.extend(check::faults(&config));
     if faults.is_empty() { Ok(Loaded { config, figment }) } else { Err(ConfigError::Faults(faults)) }
+}
+
+/// The text of a fault; a secret is never repeated.
+fn fault(error: &figment::Error) -> String {
+    let key = error.path.join(".");
+    if is_secret(&key) { format!("{key}: is no text; write it in quotes") } else { error.to_string() }
+}
+
+/// Keys whose values are text.
+fn text_keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    if let Ok(data) = Figment::from(Serialized::defaults(Config::default())).data() {
+        for dict in data.into_values() {
+            walk("", &dict, &mut |path, value| {
+                if value.as_str().is_some() {
+                    keys.push(path.to_owned());
+                }
+            });
+        }
+    }
+    keys
 }
 
 impl Loaded {
@@ -207,6 +244,15 @@ mod tests {
         assert!(!text.contains("joe") && !text.contains("p/w"), "{text}");
         assert_eq!(without_userinfo("http://127.0.0.1:6334"), "http://127.0.0.1:6334");
         assert_eq!(without_userinfo("me@home"), "me@home");
+    }
+
+    #[test]
+    fn a_secret_of_digits_is_never_repeated() {
+        let f = file("[gallery.qdrant]\napi_key = 12345678\n");
+        let Err(error) = load(Some(f.path()), &[]) else { panic!("a number was taken for a key") };
+        let text = error.to_string();
+        assert!(text.contains("gallery.qdrant.api_key") && !text.contains("12345678"), "{text}");
+        assert!(text_keys().contains(&"gallery.qdrant.api_key".to_owned()));
     }
 
     #[test]
