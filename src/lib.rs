@@ -10,6 +10,7 @@ pub mod api;
 pub mod camera;
 pub mod cli;
 pub mod config;
+pub mod evaluation;
 pub mod event;
 pub mod face;
 pub mod frame;

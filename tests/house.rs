@@ -9,7 +9,7 @@ use std::{
 const GROUND: [&str; 4] = ["ids", "time", "telemetry", "proto"];
 
 /// Room → rooms it may use besides the ground. `proto` is ground only for those in `WIRE`.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("frame", &[]),
     ("camera", &["frame"]),
     ("inference", &["face", "frame"]), // the manifest names `face::Distance`, a plain value
@@ -21,6 +21,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("pipeline", &["camera", "frame", "inference", "face", "track", "identity", "event", "config"]),
     ("store", &["camera", "identity", "event", "face", "frame", "inference"]),
     ("api", &["camera", "identity", "event", "pipeline", "face", "frame", "inference"]),
+    ("evaluation", &["frame", "inference", "face", "identity"]),
     ("simulator", &[]),
     ("cli/remote", &["cli"]),
 ];

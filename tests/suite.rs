@@ -12,6 +12,8 @@ mod calibration;
 mod cameras;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/evaluation.rs"]
+mod evaluation;
 #[path = "suite/golden.rs"]
 mod golden;
 #[path = "suite/main_job.rs"]

@@ -1,9 +1,8 @@
 //! Boxes, landmarks and names drawn into a picture.
 
 use image::{Rgb, RgbImage};
-use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
 
-use super::{BBox, Point};
+use super::{BBox, Point, lettering};
 
 /// One face to mark.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,19 +45,14 @@ pub fn draw(image: &mut RgbImage, marks: &[Mark]) {
 
 fn text(image: &mut RgbImage, mark: &Mark, edge: u32) {
     let height = match edge {
-        0..=600 => RasterHeight::Size16,
-        601..=1100 => RasterHeight::Size20,
-        1101..=1700 => RasterHeight::Size24,
-        _ => RasterHeight::Size32,
+        0..=600 => 16,
+        601..=1100 => 20,
+        1101..=1700 => 24,
+        _ => 32,
     };
-    let glyphs: Vec<_> = mark
-        .label
-        .chars()
-        .take(40)
-        .filter_map(|c| get_raster(c, FontWeight::Bold, height).or_else(|| get_raster('?', FontWeight::Bold, height)))
-        .collect();
-    let width: i64 = glyphs.iter().map(|g| g.width() as i64).sum();
-    let tall = height.val() as i64;
+    let label: String = mark.label.chars().take(40).collect();
+    let width = i64::from(lettering::advance(height)) * label.chars().count() as i64;
+    let tall = i64::from(lettering::line_height(height));
     let (picture_w, picture_h) = (i64::from(image.width()), i64::from(image.height()));
     let x = (mark.bbox.x1.clamp(-1e6, 1e6).round() as i64).min(picture_w - width - 8).max(0);
     let above = mark.bbox.y1.clamp(-1e6, 1e6).round() as i64 - tall - 4;
@@ -68,20 +62,7 @@ fn text(image: &mut RgbImage, mark: &Mark, edge: u32) {
         (mark.bbox.y2.clamp(-1e6, 1e6).round() as i64).min(picture_h - tall - 4).max(0)
     };
     fill(image, [x, y, x + width + 8, y + tall + 4], if mark.known { KNOWN } else { OTHER });
-    let mut left = x + 4;
-    for glyph in glyphs {
-        for (row, line) in glyph.rows().enumerate() {
-            for (column, strength) in line.iter().enumerate() {
-                let (px, py) = (left + column as i64, y + 2 + row as i64);
-                if *strength > 0 && (0..picture_w).contains(&px) && (0..picture_h).contains(&py) {
-                    let pixel = image.get_pixel_mut(px as u32, py as u32);
-                    let keep = 255 - u32::from(*strength);
-                    pixel.0 = pixel.0.map(|c| (u32::from(c) * keep / 255) as u8);
-                }
-            }
-        }
-        left += glyph.width() as i64;
-    }
+    lettering::write(image, (x + 4, y + 2), &label, height, Rgb([0, 0, 0]));
 }
 
 /// Fills the part of a half-open rectangle that lies in the picture.

@@ -6,6 +6,7 @@
 pub mod annotate;
 pub mod crop;
 pub mod geometry;
+pub mod lettering;
 pub mod planes;
 pub mod region;
 pub mod scale;

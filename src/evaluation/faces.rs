@@ -1,0 +1,206 @@
+//! Picture files through the engine that serves: the face that counts, its quality and its embedding. All workers are kept busy.
+
+use std::path::{Path, PathBuf};
+
+use futures::{StreamExt, stream};
+
+use super::EvaluationError;
+use crate::{
+    face::{Detection, Embedding, FaceEngine, FaceError, Quality},
+    frame::{
+        Picture, Point,
+        still::{self, StillLimits},
+    },
+};
+
+/// What a picture may cost; data sets hold larger ones than users send.
+const LIMITS: StillLimits = StillLimits { bytes: 64 << 20, pixels: 120_000_000 };
+
+/// Which face counts in a picture with several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// The largest box.
+    #[default]
+    Largest,
+    /// The large one near the middle: area less twice the squared distance of its centre, as LFW's evaluations with FaceNet choose
+    /// (davidsandberg/facenet, `align_dataset_mtcnn.py`). LFW's pictures are cropped around their person.
+    Central,
+}
+
+/// The face of a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Face {
+    /// Where.
+    pub detection: Detection,
+    /// How well it can be recognised.
+    pub quality: Quality,
+    /// What it is compared by.
+    pub embedding: Embedding,
+}
+
+/// What a picture gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// A face.
+    Face(Box<Face>),
+    /// The detector saw none.
+    NoFace,
+    /// The file is no picture that can be read, and why.
+    Unreadable(String),
+}
+
+impl Found {
+    /// The face, if there is one.
+    pub fn face(&self) -> Option<&Face> {
+        match self {
+            Self::Face(face) => Some(face),
+            _ => None,
+        }
+    }
+}
+
+/// Reads and decodes a picture file, size checked before reading. Blocks.
+///
+/// # Errors
+/// Why it can't be read, in words.
+pub fn open(path: &Path) -> Result<Picture, String> {
+    let facts = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !facts.is_file() {
+        return Err("it is no regular file".into());
+    }
+    if facts.len() > LIMITS.bytes as u64 {
+        return Err(format!("it has {} bytes, at most {} are read", facts.len(), LIMITS.bytes));
+    }
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    still::decode(&bytes, &LIMITS).map_err(|e| e.to_string())
+}
+
+async fn opened(path: PathBuf) -> Result<Picture, String> {
+    let task = tokio::task::spawn_blocking(move || open(&path));
+    task.await.unwrap_or_else(|_| Err("decoding it failed".into()))
+}
+
+/// The index of the face that counts.
+pub fn choose(faces: &[Detection], choice: Choice, (width, height): (u32, u32)) -> Option<usize> {
+    let middle = Point::new(width as f32 / 2.0, height as f32 / 2.0);
+    let weight = |d: &Detection| match choice {
+        Choice::Largest => d.bbox.area(),
+        Choice::Central => d.bbox.area() - 2.0 * d.bbox.center().distance(middle).powi(2),
+    };
+    (0..faces.len()).max_by(|a, b| weight(&faces[*a]).total_cmp(&weight(&faces[*b])))
+}
+
+/// The face that counts of each picture, in order. `done` hears of each finished picture.
+///
+/// # Errors
+/// When the engine fails. A picture that can't be read is an answer, not an error.
+pub async fn embed(
+    engine: &FaceEngine,
+    files: &[PathBuf],
+    choice: Choice,
+    done: &(dyn Fn() + Sync),
+) -> Result<Vec<Found>, EvaluationError> {
+    let one = |file: PathBuf| async move {
+        let picture = match opened(file).await {
+            Ok(picture) => picture,
+            Err(why) => return Ok(Found::Unreadable(why)),
+        };
+        let faces = engine.detect(&picture, None).await?;
+        let Some(index) = choose(&faces, choice, (picture.width(), picture.height())) else {
+            return Ok(Found::NoFace);
+        };
+        let embedding = engine.embed(&picture, &faces[index..=index]).await?.pop();
+        let quality = engine.measure(&picture, &faces[index]);
+        let face = embedding.map(|embedding| Face { detection: faces[index], quality, embedding });
+        Ok::<_, FaceError>(face.map_or(Found::NoFace, |face| Found::Face(Box::new(face))))
+    };
+    run(engine, files, one, done).await
+}
+
+/// Every face of each picture, in order; `None` for pictures that can't be read.
+///
+/// # Errors
+/// When the engine fails.
+pub async fn embed_every(
+    engine: &FaceEngine,
+    files: &[PathBuf],
+    done: &(dyn Fn() + Sync),
+) -> Result<Vec<Option<Vec<Face>>>, EvaluationError> {
+    let one = |file: PathBuf| async move {
+        let Ok(picture) = opened(file).await else { return Ok(None) };
+        let faces = engine.detect(&picture, None).await?;
+        let embeddings = engine.embed(&picture, &faces).await?;
+        let faces = faces.into_iter().zip(embeddings).map(|(detection, embedding)| Face {
+            detection,
+            quality: engine.measure(&picture, &detection),
+            embedding,
+        });
+        Ok::<_, FaceError>(Some(faces.collect()))
+    };
+    run(engine, files, one, done).await
+}
+
+/// Detections of each picture above `min_score` (0 to 1), in order; `None` for pictures that can't be read.
+///
+/// # Errors
+/// When the engine fails.
+pub async fn detect(
+    engine: &FaceEngine,
+    files: &[PathBuf],
+    min_score: f32,
+    done: &(dyn Fn() + Sync),
+) -> Result<Vec<Option<Vec<Detection>>>, EvaluationError> {
+    let one = |file: PathBuf| async move {
+        let Ok(picture) = opened(file).await else { return Ok(None) };
+        engine.detect(&picture, Some(min_score)).await.map(Some)
+    };
+    run(engine, files, one, done).await
+}
+
+/// `one` for every file, a few more at a time than there are workers, so that decoding never keeps them waiting.
+async fn run<T, F>(
+    engine: &FaceEngine,
+    files: &[PathBuf],
+    one: impl Fn(PathBuf) -> F,
+    done: &(dyn Fn() + Sync),
+) -> Result<Vec<T>, EvaluationError>
+where
+    F: Future<Output = Result<T, FaceError>>,
+{
+    let mut results = stream::iter(files.iter().cloned()).map(one).buffered(2 * engine.workers() + 2);
+    let mut out = Vec::with_capacity(files.len());
+    while let Some(result) = results.next().await {
+        out.push(result?);
+        done();
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::BBox;
+
+    #[test]
+    fn the_largest_or_the_central_face_counts() {
+        let at = |x: f32, edge: f32| Detection {
+            bbox: BBox::new(x, 100.0, x + edge, 100.0 + edge),
+            score: 0.9,
+            landmarks: [Point::default(); 5],
+        };
+        let faces = [at(100.0, 50.0), at(190.0, 55.0)];
+        assert_eq!(choose(&faces, Choice::Largest, (250, 250)), Some(1));
+        assert_eq!(choose(&faces, Choice::Central, (250, 250)), Some(0));
+        assert_eq!(choose(&[], Choice::Largest, (250, 250)), None);
+    }
+
+    #[test]
+    fn files_that_are_no_pictures_say_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.jpg");
+        assert!(open(&file).is_err());
+        std::fs::write(&file, b"hello").unwrap();
+        assert!(open(&file).unwrap_err().contains("no picture"));
+        assert!(open(dir.path()).unwrap_err().contains("regular file"));
+    }
+}

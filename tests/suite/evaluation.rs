@@ -1,0 +1,135 @@
+//! `visage eval` as a user runs it: real models on the fixtures, exit codes, JSON, plots.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Server, cut, folder_of, picture, visage};
+
+/// Two people with two pictures or more, and one with a single one.
+fn people(dir: &Path) -> PathBuf {
+    let people = dir.join("people");
+    folder_of(&people, "obama", &["obama.jpg", "obama2.jpg", "obama3.jpg"]);
+    folder_of(&people, "biden", &["biden.jpg"]);
+    let again = people.join("biden/again.png");
+    cut("biden.jpg", (0, 0, 900, 1000), &again);
+    folder_of(&people, "astronaut", &["astronaut.png"]);
+    people
+}
+
+async fn run(args: &[&str]) -> (i32, String, String) {
+    let out = visage().arg("eval").args(args).output().await.unwrap();
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    (out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_people_is_compared_and_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let people = people(dir.path());
+    std::fs::write(people.join("biden/broken.jpg"), "no picture").unwrap();
+    let plot = dir.path().join("plot.svg");
+    let args =
+        ["pairs", text(&people), "--all", "--json", "--embedder", "dlib-resnet,mobilefacenet", "--plot", text(&plot)];
+    let (code, stdout, err) = run(&args).await;
+    assert_eq!(code, 3, "a picture could not be read: {err}");
+    assert!(err.contains("broken.jpg"), "{err}");
+    let objects: Vec<Value> = stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(
+        objects.iter().map(|o| o["model"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["dlib-resnet", "mobilefacenet"]
+    );
+    for object in &objects {
+        assert_eq!(object["pairs"], 21);
+        assert!((object["no_face"].as_f64().unwrap() - 1.0 / 7.0).abs() < 1e-9, "{object}");
+        for key in ["accuracy_mean", "accuracy_se", "auc", "threshold", "eer"] {
+            assert!(object[key].is_number(), "{key} is missing in {object}");
+        }
+        assert!(object["tar_at_far"]["0.01"].is_number() && object["tar_at_far"]["0.001"].is_number());
+    }
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("</svg>"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lfw_reads_its_list_and_says_what_to_do_without_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, number, file) in [
+        ("Barack_Obama", 1, "obama.jpg"),
+        ("Barack_Obama", 2, "obama2.jpg"),
+        ("Barack_Obama", 3, "obama3.jpg"),
+        ("Joe_Biden", 1, "biden.jpg"),
+    ] {
+        let folder = dir.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(picture(file), folder.join(format!("{name}_{number:04}.jpg"))).unwrap();
+    }
+    let (code, _, err) = run(&["lfw", text(dir.path())]).await;
+    assert!(code == 1 && err.contains("pairs.txt") && err.contains("--all"), "{code} {err}");
+    let list =
+        "2\t1\nBarack_Obama\t1\t2\nBarack_Obama\t1\tJoe_Biden\t1\nBarack_Obama\t2\t3\nBarack_Obama\t3\tJoe_Biden\t1\n";
+    std::fs::write(dir.path().join("pairs.txt"), list).unwrap();
+    let (code, stdout, err) = run(&["lfw", text(dir.path()), "--json"]).await;
+    assert_eq!(code, 0, "{err}");
+    let object: Value = serde_json::from_str(stdout.trim()).unwrap();
+    assert_eq!((&object["pairs"], &object["accuracy_mean"], &object["auc"]), (&4.into(), &1.0.into(), &1.0.into()));
+    std::fs::write(dir.path().join("pairs.txt"), "10\t300\nBarack_Obama\t1\t2\n").unwrap();
+    let (code, _, err) = run(&["lfw", text(dir.path())]).await;
+    assert!(code == 1 && err.contains("line 1: promises 6000 pairs"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gallery_is_searched_and_strangers_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let people = people(dir.path());
+    let strangers = folder_of(dir.path(), "strangers", &["sample1.jpg"]);
+    let sheet = dir.path().join("sheet.png");
+    let args = ["gallery", text(&people), "--strangers", text(&strangers), "--sheet", text(&sheet), "--json"];
+    let (code, stdout, err) = run(&args).await;
+    assert_eq!(code, 0, "{err}");
+    let object: Value = serde_json::from_str(stdout.trim()).unwrap();
+    assert_eq!((&object["people"], &object["faces"], &object["rank_1"]), (&3.into(), &6.into(), &1.0.into()));
+    assert!(object["strangers"].as_u64().unwrap() > 0);
+    let rows = object["open_set"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|r| r["default"] == true).count(), 1);
+    assert_eq!(object["look_alikes"].as_array().unwrap().len(), 3);
+    assert!(image::open(&sheet).is_ok());
+    let (code, _, err) = run(&["gallery", "--data-dir", text(&dir.path().join("nowhere"))]).await;
+    assert!(code == 2 && err.contains("--data-dir"), "{code} {err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_enrolled_gallery_is_evaluated_without_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data).await;
+    server.know("obama", "Barack Obama", "obama.jpg").await;
+    server.know("biden", "Joe Biden", "biden.jpg").await;
+    server.stop().await;
+    let (code, stdout, err) = run(&["gallery", "--data-dir", text(&data), "--json"]).await;
+    assert_eq!(code, 0, "{err}");
+    let object: Value = serde_json::from_str(stdout.trim()).unwrap();
+    assert_eq!((&object["people"], &object["faces"], &object["non_mated_searches"]), (&2.into(), &2.into(), &2.into()));
+    assert!(object["rank_1"].is_null(), "nobody has two faces: {object}");
+    let (code, _, err) = run(&["gallery", "--data-dir", text(&data), "--embedder", "mobilefacenet"]).await;
+    assert!(code == 1 && err.contains("--embedder: dlib-resnet"), "{code} {err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_detector_is_judged_on_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    folder_of(dir.path(), "e", &["astronaut.png"]);
+    let truth = dir.path().join("truth.txt");
+    // Where the astronaut's face is.
+    std::fs::write(&truth, "e/astronaut.png\n1\n180 70 90 110 0 0 0 0 0 0\n").unwrap();
+    let args = ["widerface", "--truth", text(&truth), "--images", text(dir.path()), "--size", "original", "--json"];
+    let (code, stdout, err) = run(&args).await;
+    assert_eq!(code, 0, "{err}");
+    let object: Value = serde_json::from_str(stdout.trim()).unwrap();
+    assert!(object["average_precision"]["all"].as_f64().unwrap() > 0.99, "{object}");
+    let (code, _, err) = run(&["widerface", "--truth", text(&truth), "--predictions", text(dir.path())]).await;
+    assert!(code == 1 && err.contains("astronaut.txt"), "{err}");
+}
