@@ -106,6 +106,10 @@ fn one<B: DrawingBackend>(area: &DrawingArea<B, Shift>, panel: &Panel) -> Result
                 chart.draw_series(dots).map_err(failed)?;
                 chart.draw_series(LineSeries::new(points, color.stroke_width(2))).map_err(failed)?
             }
+            Kind::Points => {
+                let dots = points.iter().map(|p| Circle::new(*p, 7, color.filled()));
+                chart.draw_series(dots).map_err(failed)?
+            }
             Kind::Dashed => {
                 chart.draw_series(DashedLineSeries::new(points, 8, 6, color.stroke_width(2))).map_err(failed)?
             }
@@ -124,6 +128,7 @@ fn one<B: DrawingBackend>(area: &DrawingArea<B, Shift>, panel: &Panel) -> Result
     if panel.series.iter().any(|s| !s.name.is_empty()) {
         let position = match panel.legend {
             Legend::LowerRight => SeriesLabelPosition::LowerRight,
+            Legend::MiddleRight => SeriesLabelPosition::MiddleRight,
             Legend::UpperRight => SeriesLabelPosition::UpperRight,
             Legend::UpperLeft => SeriesLabelPosition::UpperLeft,
         };

@@ -1,6 +1,6 @@
 //! Plots a person can look at: panels of curves on one picture, as SVG or PNG by the file's ending.
 //!
-//! In: plain curves ([`Panel`], made by [`panels`]). SVG uses the viewer's fonts; PNG a built-in bitmap font ([`canvas`]), so that neither needs a
+//! In: plain curves ([`Panel`], made by [`panels`]). SVG uses the viewer's fonts; PNG a built-in bitmap font, so that neither needs a
 //! font library. Colours are Okabe and Ito's, which colour-blind people can tell apart.
 
 mod canvas;
@@ -40,6 +40,8 @@ pub enum Kind {
     Dashed,
     /// A line with a dot at each point.
     Dots,
+    /// Dots alone, where nothing lies between the points.
+    Points,
     /// A filled area down to the lower end of the axis.
     Area,
     /// A vertical line at the x of its first point.
@@ -82,6 +84,8 @@ pub struct Panel {
 pub enum Legend {
     /// Right, above the x axis.
     LowerRight,
+    /// Right, halfway up.
+    MiddleRight,
     /// Right, below the title.
     UpperRight,
     /// Left, below the title.

@@ -97,7 +97,7 @@ pub fn histograms(title: String, sets: &[(&str, &[f32])], mark: (&str, f32)) -> 
     Panel {
         title,
         x: Axis { label: "similarity".into(), from: f64::from(low), to: f64::from(high), log: false },
-        y: Axis { to: 1.3, ..rate("share of the highest bin") },
+        y: Axis { to: 1.45, ..rate("share of the highest bin") },
         series: all,
         legend: Legend::UpperRight,
     }
@@ -138,7 +138,7 @@ pub fn reliability(diagrams: &[(&str, &Reliability)]) -> Panel {
     all.extend(diagrams.iter().enumerate().map(|(i, (name, diagram))| {
         let bins = diagram.bins.iter().filter(|b| b.count >= LEAST_IN_BIN);
         let points = bins.map(|b| (b.confidence, b.genuine)).collect();
-        series(format!("{name} (ECE {:.3})", diagram.ece), Kind::Dots, i, points)
+        series(format!("{name} (ECE {:.3})", diagram.ece), Kind::Points, i, points)
     }));
     Panel {
         title: "Confidence: what is said, and what is so".into(),
@@ -158,14 +158,14 @@ pub fn open_set(model: &str, rows: &[open_set::Row], default: f32) -> Panel {
     Panel {
         title: format!("{model}: who is named, over the threshold"),
         x: Axis { label: "threshold (similarity)".into(), from: f64::from(ends.0), to: f64::from(ends.1), log: false },
-        y: Axis { to: 1.25, ..rate("share") },
+        y: Axis { to: 1.05, ..rate("share") },
         series: vec![
             series("known, with their name", Kind::Dots, 0, of(&|r| r.identified)),
             series("strangers, with a name", Kind::Dots, 1, of(&|r| r.strangers_accepted)),
             series("known, with a wrong name", Kind::Dots, 3, of(&|r| r.misnamed)),
             series(format!("default {default:.3}"), Kind::Mark, GREY, vec![(f64::from(default), 0.0)]),
         ],
-        legend: Legend::UpperRight,
+        legend: Legend::MiddleRight,
     }
 }
 

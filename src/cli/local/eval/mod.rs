@@ -1,7 +1,7 @@
 //! `visage eval`: the papers' protocols on the user's own pictures, in this process. One file a command.
 //!
 //! [`lab`] loads models and runs pictures through them, [`verification`] compares pairs, [`gallery`] searches, [`widerface`] judges the detector,
-//! [`words`] holds what their tables share. Nothing is changed anywhere; a data folder is only read.
+//! `words` holds what their tables share. Nothing is changed anywhere; a data folder is only read.
 
 pub mod gallery;
 mod gallery_report;
