@@ -1,13 +1,14 @@
 //! Compiles `proto/` without protoc: descriptor set and code go to OUT_DIR.
 use std::{env, fs, path::PathBuf};
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "visage/v1/types.proto",
     "visage/v1/camera_service.proto",
     "visage/v1/person_service.proto",
     "visage/v1/recognition_service.proto",
     "visage/v1/event_service.proto",
     "visage/v1/server_service.proto",
+    "visage/v1/unknown_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

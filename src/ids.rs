@@ -1,7 +1,7 @@
 //! Identifiers: parsed once at the door, then trusted.
 //!
 //! Cameras, people and models are named by users (`[a-z0-9-]{1,63}`, models also `.` and `_`); faces, tracks and
-//! events get time-ordered UUIDs (version 7), so their ids sort by creation.
+//! events get time-ordered UUIDs (version 7), so their ids sort by creation. Groups of unknown faces are counted, since people type them.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -82,6 +82,40 @@ id!(/** One appearance of one face before one camera. */ TrackId, "track", "a-z,
 id!(/** One event of the log. */ EventId, "event", "a-z, 0-9 and -", slug);
 id!(/** A model of the manifest. */ ModelId, "model", "a-z, 0-9, -, . and _", |c| slug(c) || c == '.' || c == '_');
 
+/// A group of unknown faces: `u1`, `u2`, … in the order in which they were made; a number is never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnknownId(u32);
+
+impl UnknownId {
+    /// The group of a number from 1 on.
+    pub fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for UnknownId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.strip_prefix('u').filter(|d| d.starts_with(|c: char| ('1'..='9').contains(&c)));
+        digits.and_then(|d| d.parse().ok()).map(Self).ok_or_else(|| IdError {
+            kind: "unknown",
+            text: text.chars().take(80).collect(),
+            allowed: "u and a number, as in u17",
+        })
+    }
+}
+
+impl fmt::Display for UnknownId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "u{}", self.0)
+    }
+}
+
 /// Turns free text (a folder's name, a display name) into an id: lower case ASCII, runs of anything else become `-`.
 /// Empty when nothing usable is left.
 pub fn slugify(text: &str) -> String {
@@ -108,6 +142,14 @@ mod tests {
             assert!(bad.parse::<CameraId>().is_err(), "{bad:?} was accepted");
         }
         assert!("dlib-resnet_1.0".parse::<ModelId>().is_ok());
+    }
+
+    #[test]
+    fn groups_are_u_and_a_number() {
+        assert_eq!("u17".parse::<UnknownId>().unwrap().to_string(), "u17");
+        for bad in ["", "u", "17", "u0", "u017", "u-1", "u+1", "u99999999999", "U1"] {
+            assert!(bad.parse::<UnknownId>().is_err(), "{bad:?} was accepted");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ const TRACKS: &str = "visage_active_tracks";
 const RESTARTS: &str = "visage_camera_restarts_total";
 const ENROLMENTS: &str = "visage_enrolments_total";
 const GALLERY: &str = "visage_gallery_faces";
+const UNKNOWNS: &str = "visage_unknown_faces";
+const UNKNOWNS_TOTAL: &str = "visage_unknown_faces_total";
 
 /// Bounds of latency histograms, seconds.
 const LATENCY_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
@@ -43,6 +45,8 @@ pub fn prometheus() -> Option<&'static PrometheusHandle> {
             describe_gauge!(TRACKS, "Faces tracked at this moment, by camera.");
             describe_counter!(ENROLMENTS, "Enrolments by outcome.");
             describe_gauge!(GALLERY, "Enrolled faces.");
+            describe_gauge!(UNKNOWNS, "Unknown faces that are kept.");
+            describe_counter!(UNKNOWNS_TOTAL, "Unknown faces by outcome: kept, lost, expired, evicted, enrolled.");
             Some(handle)
         })
         .as_ref()
@@ -95,6 +99,17 @@ pub fn enrolment(outcome: &'static str) {
 /// Enrolled faces.
 pub fn gallery_faces(faces: u64) {
     gauge!(GALLERY).set(faces as f64);
+}
+
+/// Unknown faces that are kept.
+pub fn unknown_faces_kept(faces: usize) {
+    gauge!(UNKNOWNS).set(faces as f64);
+}
+
+/// Unknown faces came or went; `outcome` is `kept`, `lost` (not written), `expired` (retention), `evicted` (over the limit) or
+/// `enrolled`.
+pub fn unknown_faces(outcome: &'static str, count: u64) {
+    counter!(UNKNOWNS_TOTAL, "outcome" => outcome).increment(count);
 }
 
 /// A test that can't run here says so past the test harness, which hides what passing tests print.

@@ -24,6 +24,8 @@ mod operations;
 mod people;
 #[path = "suite/pictures.rs"]
 mod pictures;
+#[path = "suite/unknowns.rs"]
+mod unknowns;
 
 /// A file under `tests/suite` that nobody lists is a test that never runs.
 #[test]

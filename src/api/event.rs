@@ -17,6 +17,7 @@ use crate::{
     },
     face::{Distance, Embedding},
     ids::{EventId, PersonId},
+    pipeline::past::PastQuery,
     proto::v1::{event_service_server::EventService, stream_events_response::Message, *},
     time,
 };
@@ -94,12 +95,35 @@ impl Services {
         }
     }
 
+    /// The template that an event rests on.
+    fn template(&self, event: &event::Event) -> Option<Embedding> {
+        let spec = self.info.models.iter().find_map(|m| m.embedder.as_ref().map(|e| (m.id.clone(), e.distance)));
+        let (values, model) = (event.body.template.as_ref()?, event.body.model.as_ref()?);
+        let distance = spec.filter(|(id, _)| id == model).map_or(Distance::Cosine, |(_, distance)| distance);
+        Some(Embedding { model: model.clone(), distance, values: values.as_slice().into() })
+    }
+
+    /// A wrong match that was right after all: "not that person" is forgotten, and a CORRECTED event names the person again.
+    async fn give_back(&self, right: &event::Event, person: PersonId) -> Result<(), Status> {
+        if let Some(probe) = self.template(right) {
+            self.gallery.remove_negative(&person, &probe).await.map_err(IntoStatus::into_status)?;
+        }
+        let restored = NewEvent {
+            id: EventId::generate(),
+            kind: Kind::Corrected,
+            created: time::now(),
+            corrects: Some(right.body.id.clone()),
+            reason: "a person took back that the match was wrong".into(),
+            image: None,
+            template: None,
+            ..right.body.clone()
+        };
+        self.log.append(vec![restored]).await.map_err(IntoStatus::into_status).map(drop)
+    }
+
     /// A wrong match: the person is taken back by a CORRECTED event, and the face is kept as "not that person".
     async fn take_back(&self, wrong: &event::Event, person: PersonId) -> Result<(), Status> {
-        let spec = self.info.models.iter().find_map(|m| m.embedder.as_ref().map(|e| (m.id.clone(), e.distance)));
-        if let (Some(values), Some(model)) = (&wrong.body.template, &wrong.body.model) {
-            let distance = spec.filter(|(id, _)| id == model).map_or(Distance::Cosine, |(_, distance)| distance);
-            let probe = Embedding { model: model.clone(), distance, values: values.as_slice().into() };
+        if let Some(probe) = self.template(wrong) {
             match self.gallery.add_negative(&person, &probe).await {
                 // Erased meanwhile: nothing is left to be taken for.
                 Ok(()) | Err(crate::identity::GalleryError::PersonNotFound(_)) => {}
@@ -195,10 +219,53 @@ impl EventService for Services {
         }
         // Saying it twice changes nothing.
         let news = before.feedback != Some(feedback);
-        if let (true, event::Feedback::Wrong, Some(person)) = (news, feedback, person) {
-            self.take_back(&before, person).await?;
+        match (feedback, person) {
+            (event::Feedback::Wrong, Some(person)) if news => self.take_back(&before, person).await?,
+            (event::Feedback::Right, Some(person)) if before.feedback == Some(event::Feedback::Wrong) => {
+                self.give_back(&before, person).await?;
+            }
+            _ => {}
         }
         let event = self.log.set_feedback(&id, feedback).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(convert::event::to_wire(&event)))
+    }
+    async fn search_events(
+        &self,
+        request: Request<SearchEventsRequest>,
+    ) -> Result<Response<SearchEventsResponse>, Status> {
+        let r = request.into_inner();
+        let at = |field: &str, t: Option<prost_types::Timestamp>| {
+            t.map(|t| convert::from_time(&t).ok_or_else(|| invalid_field(field, "is out of range"))).transpose()
+        };
+        if r.threshold.is_some_and(|t| !(-1.0..=1.0).contains(&t)) {
+            return Err(invalid_field("threshold", "give a similarity from -1 to 1"));
+        }
+        let mut filter = convert::event::filter(r.filter).map_err(invalid)?;
+        let wanted = filter.kinds.len();
+        filter.kinds.retain(|k| matches!(k, Kind::Recognized | Kind::Unknown | Kind::Corrected));
+        if wanted > 0 && filter.kinds.is_empty() {
+            return Err(invalid_field("filter.kinds", "only RECOGNIZED, UNKNOWN and CORRECTED events can be found"));
+        }
+        let events = EventQuery {
+            filter,
+            from: at("start_time", r.start_time)?,
+            until: at("end_time", r.end_time)?,
+            below: None,
+            limit: page::size(r.page_size)?,
+        };
+        let query = PastQuery { events, threshold: r.threshold };
+        let past = self.unknowns.search_past(r.image, query).await.map_err(IntoStatus::into_status)?;
+        let hit = |hit: &crate::pipeline::past::PastHit| EventHit {
+            event: Some(convert::event::to_wire(&hit.event)),
+            similarity: hit.similarity,
+            unknown: hit.unknown.map(|u| format!("unknowns/{u}")).unwrap_or_default(),
+        };
+        Ok(Response::new(SearchEventsResponse {
+            hits: past.hits.iter().map(hit).collect(),
+            face: Some(convert::face::measured(&past.face)),
+            threshold: past.threshold,
+            compared: past.compared as u64,
+            truncated: past.cut,
+        }))
     }
 }

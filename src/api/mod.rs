@@ -9,6 +9,7 @@ mod page;
 mod person;
 mod recognition;
 mod status;
+mod unknown;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -21,13 +22,13 @@ use crate::{
     event::EventLog,
     identity::Gallery,
     inference::manifest::ModelEntry,
-    pipeline::{fleet::Fleet, picture::PictureDesk},
+    pipeline::{fleet::Fleet, picture::PictureDesk, unknowns::Unknowns},
     proto::{
         DESCRIPTOR_SET,
         v1::{
             camera_service_server::CameraServiceServer, event_service_server::EventServiceServer,
             person_service_server::PersonServiceServer, recognition_service_server::RecognitionServiceServer,
-            server_service_server::ServerServiceServer,
+            server_service_server::ServerServiceServer, unknown_service_server::UnknownServiceServer,
         },
     },
     time::Timestamp,
@@ -64,6 +65,8 @@ pub struct Services {
     pub gallery: Gallery,
     /// Events.
     pub log: Arc<dyn EventLog>,
+    /// Unknown faces.
+    pub unknowns: Unknowns,
     /// Facts.
     pub info: Arc<ServerFacts>,
     /// What a client may send.
@@ -114,6 +117,7 @@ pub async fn serve(
     let recognition = service!(RecognitionServiceServer);
     let events = service!(EventServiceServer);
     let info = service!(ServerServiceServer);
+    let unknowns = service!(UnknownServiceServer);
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let reflection = |name: &str| format!("the descriptor set of {name} is built in");
     let v1 = tonic_reflection::server::Builder::configure()
@@ -140,6 +144,7 @@ pub async fn serve(
         health.set_not_serving::<RecognitionServiceServer<Services>>().await;
         health.set_not_serving::<EventServiceServer<Services>>().await;
         health.set_not_serving::<ServerServiceServer<Services>>().await;
+        health.set_not_serving::<UnknownServiceServer<Services>>().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         std::future::pending::<()>().await;
     };
@@ -158,6 +163,7 @@ pub async fn serve(
         .add_service(recognition)
         .add_service(events)
         .add_service(info)
+        .add_service(unknowns)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
     tokio::select! {
         ended = serving => ended,

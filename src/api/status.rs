@@ -10,8 +10,8 @@ use crate::{
     event::{EventLogError, subscription::TokenError},
     face::FaceError,
     frame::still::StillError,
-    identity::GalleryError,
-    pipeline::{fleet::FleetError, picture::PictureError},
+    identity::{GalleryError, UnknownStoreError},
+    pipeline::{fleet::FleetError, picture::PictureError, unknowns::UnknownsError},
 };
 
 const DOMAIN: &str = "visage";
@@ -195,6 +195,34 @@ impl IntoStatus for EventLogError {
             Self::NotFound(id) => resource(Code::NotFound, "EVENT_NOT_FOUND", "event", format!("events/{id}"), message),
             Self::NoImage(id) => resource(Code::NotFound, "NO_IMAGE", "event", format!("events/{id}"), message),
             Self::Storage(_) => internal(message),
+        }
+    }
+}
+
+impl IntoStatus for UnknownStoreError {
+    fn into_status(self) -> Status {
+        internal(self.to_string())
+    }
+}
+
+impl IntoStatus for UnknownsError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::NotFound(id) => {
+                resource(Code::NotFound, "UNKNOWN_NOT_FOUND", "unknown", format!("unknowns/{id}"), message)
+            }
+            Self::Same(_) => invalid_field("from", message),
+            Self::OtherModel { group, .. } => precondition("OTHER_MODEL", format!("unknowns/{group}"), message),
+            Self::LooksLike { person, .. } => {
+                precondition("LOOKS_LIKE_ANOTHER_PERSON", format!("people/{person}"), message)
+            }
+            Self::TooManyFaces { .. } => exhausted("enrollment.max_faces_per_person", message),
+            Self::Store(error) => error.into_status(),
+            Self::Gallery(error) => error.into_status(),
+            Self::Log(error) => error.into_status(),
+            Self::Picture(error) => error.into_status(),
+            Self::Interrupted(_) => internal(message),
         }
     }
 }

@@ -102,6 +102,9 @@ pub enum Command {
     /// Look at past events and judge them.
     #[command(subcommand)]
     Events(remote::events::Command),
+    /// Look at faces that nobody knew, and enrol, merge or dismiss them.
+    #[command(subcommand)]
+    Unknown(remote::unknown::Command),
     /// Fetch and check the models.
     Models(local::models::Args),
     /// Measure recognition and detection by the papers' protocols, on pictures or on the gallery.
@@ -190,6 +193,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
             remote::watch::run(args, &globals, io, stop).await
         }
         Command::Events(command) => remote::events::run(command, &globals, io).await,
+        Command::Unknown(command) => remote::unknown::run(command, &globals, io).await,
         Command::Info => remote::info::run(&globals, io).await,
     }
 }

@@ -54,6 +54,13 @@ pub fn faults(config: &Config) -> Vec<String> {
         config.events.retention_days <= 36_500,
         "events.retention_days: give at most 36500, or 0 to keep events for ever",
     );
+    let u = &config.unknowns;
+    need(
+        u.retention_days <= 36_500,
+        "unknowns.retention_days: give at most 36500, or 0 to keep unknown faces for ever",
+    );
+    need((1..=200_000).contains(&u.max), "unknowns.max: give 1 to 200000; every face is compared with each new one");
+    need((-0.5..=0.5).contains(&u.link_extra), "unknowns.link_extra: give -0.5 to 0.5");
     let l = &config.limits;
     need(l.picture_bytes >= 1024, "limits.picture_bytes: give at least 1024");
     need((10_000..=1_000_000_000).contains(&l.picture_pixels), "limits.picture_pixels: give 10000 to 1000000000");
@@ -85,9 +92,12 @@ mod tests {
         config.limits.requests_per_connection = 0;
         config.cameras.supervisor.refused_retry_s = 0;
         config.returns.within_ms = 10;
+        config.unknowns.max = 0;
         config.server.listen = "0.0.0.0:50051".parse().unwrap();
         let told = faults(&config).join("\n");
-        for key in ["limits.requests_per_connection", "refused_retry_s", "returns.within_ms", "server.listen"] {
+        for key in
+            ["limits.requests_per_connection", "refused_retry_s", "returns.within_ms", "unknowns.max", "server.listen"]
+        {
             assert!(told.contains(key), "{key} is not in {told}");
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::limits::ApiLimits,
     camera::supervisor::SupervisorSettings,
-    identity::DeciderSettings,
+    identity::{DeciderSettings, UnknownSettings},
     inference::InferenceSettings,
     pipeline::{
         camera_loop::EventSettings,
@@ -45,6 +45,8 @@ pub struct Config {
     pub enrollment: EnrollSettings,
     /// The event log.
     pub events: EventSettings,
+    /// Faces that nobody knew.
+    pub unknowns: UnknownSettings,
     /// What a client may send.
     pub limits: ApiLimits,
 }

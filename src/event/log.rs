@@ -48,7 +48,7 @@ pub struct EventQuery {
 /// The log. Appends are durable when they return; positions have no holes.
 #[async_trait]
 pub trait EventLog: Send + Sync {
-    /// Writes events in order, with their pictures, in one transaction, and wakes subscribers.
+    /// Writes events in order, with their pictures and what becomes of unknown faces, in one transaction, and wakes subscribers.
     async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Event>, EventLogError>;
     /// Events with positions above `position`, in order, at most `limit`.
     async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Event>, EventLogError>;

@@ -17,6 +17,7 @@ pub use log::{EventLog, EventLogError};
 
 use crate::{
     face::Detection,
+    identity::UnknownChange,
     ids::{CameraId, EventId, ModelId, PersonId, TrackId},
     time::{CaptureTime, Timestamp},
 };
@@ -124,6 +125,9 @@ pub struct NewEvent {
     /// Picture as JPEG, stored beside the event.
     #[serde(skip)]
     pub image: Option<Bytes>,
+    /// What becomes of the appearance among the unknown faces, in the transaction that writes the event.
+    #[serde(skip)]
+    pub unknown: Option<UnknownChange>,
 }
 
 impl NewEvent {
@@ -157,6 +161,7 @@ impl NewEvent {
             model: None,
             template: None,
             image: None,
+            unknown: None,
         }
     }
 

@@ -233,6 +233,25 @@ impl Gallery {
         Ok(())
     }
 
+    /// Takes "this face is not that person" back. Nothing happens when it was never said, or when the person is gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_negative(&self, person: &PersonId, probe: &Embedding) -> Result<(), GalleryError> {
+        let inner = &self.inner;
+        let _turn = inner.turn().await?;
+        inner.store.remove_negative(person, probe).await.map_err(|e| inner.refused(e))?;
+        let mut negatives = inner.negatives.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_person) = negatives.get_mut(person)
+            && let Some(place) = of_person.iter().rposition(|n| n == probe)
+        {
+            of_person.remove(place);
+        }
+        drop(negatives);
+        inner.settled();
+        Ok(())
+    }
+
     /// Who are they: the faces of one picture, of whom no two are one person. One answer a probe, in order.
     ///
     /// # Errors

@@ -123,6 +123,11 @@ impl GalleryStore for FakeStore {
         self.negatives.lock().unwrap().push((person.clone(), probe.clone()));
         Ok(())
     }
+    async fn remove_negative(&self, person: &PersonId, probe: &Embedding) -> Result<bool, GalleryError> {
+        let mut negatives = self.negatives.lock().unwrap();
+        let place = negatives.iter().rposition(|(p, n)| p == person && n == probe);
+        Ok(place.map(|place| negatives.remove(place)).is_some())
+    }
     async fn negatives(&self, _: &ModelId) -> Result<Vec<(PersonId, Embedding)>, GalleryError> {
         Ok(self.negatives.lock().unwrap().clone())
     }
@@ -404,4 +409,29 @@ async fn the_revision_counts_changes() {
     assert_eq!(house.gallery.revision(), last);
     house.gallery.add_face(face("c1", "carla", [0.7, 0.7])).await.unwrap();
     assert!(house.gallery.revision() > last);
+}
+
+#[tokio::test]
+async fn a_negative_exemplar_can_be_taken_back_and_survives_nothing_else() {
+    let store = Arc::new(FakeStore::default());
+    let index = Arc::new(FakeIndex::default());
+    let gallery = Gallery::open(store.clone(), index, id("m")).await.unwrap();
+    gallery.create_person(person("anna", &[])).await.unwrap();
+    gallery.add_face(face("f-1", "anna", [1.0, 0.0])).await.unwrap();
+    let (stranger, anna) = (embedding([0.8, 0.6]), embedding([0.99, 0.14]));
+    let known = async |probe: &Embedding| {
+        let answers = gallery.identify_together(std::slice::from_ref(probe), &[], &thresholds()).await.unwrap();
+        answers[0].0.known().is_some()
+    };
+    assert!(known(&stranger).await);
+    gallery.add_negative(&id("anna"), &stranger).await.unwrap();
+    gallery.add_negative(&id("anna"), &stranger).await.unwrap();
+    assert!(!known(&stranger).await && known(&anna).await, "the right person's other pictures are not hurt");
+    gallery.remove_negative(&id("anna"), &stranger).await.unwrap();
+    assert!(!known(&stranger).await, "said twice, taken back once");
+    gallery.remove_negative(&id("anna"), &stranger).await.unwrap();
+    gallery.remove_negative(&id("anna"), &stranger).await.unwrap();
+    gallery.remove_negative(&id("nobody"), &stranger).await.unwrap();
+    assert!(known(&stranger).await);
+    assert!(store.negatives.lock().unwrap().is_empty());
 }

@@ -2,9 +2,12 @@
 //!
 //! In: embeddings of a track. Out: a [`decision::Decision`], where *unknown* is an answer. Decided on values only, so it can be
 //! replayed without video. Ports: [`person::GalleryStore`] (people, durable) and [`search::VectorIndex`] (nearest faces).
-//! [`gallery::Gallery`] joins both; [`evidence::Evidence`] fuses the looks of a track and [`statement::TrackDecider`] says what is published. Absent on purpose: frames, cameras, databases.
+//! [`gallery::Gallery`] joins both; [`evidence::Evidence`] fuses the looks of a track and [`statement::TrackDecider`] says what is published.
+//! Faces that nobody knew may be kept ([`unknown::UnknownStore`]) and are grouped by person ([`cluster::Clusters`]). Absent on purpose: frames, cameras, databases.
 
 pub mod calibration;
+pub mod cluster;
+pub mod cluster_score;
 pub mod decision;
 pub mod evidence;
 pub mod gallery;
@@ -12,6 +15,8 @@ pub mod impostors;
 pub mod person;
 pub mod search;
 pub mod statement;
+pub mod unknown;
+mod whispers;
 
 pub use calibration::Calibration;
 pub use decision::{Decision, Thresholds, Verdict};
@@ -20,3 +25,4 @@ pub use gallery::{Calibrated, Gallery};
 pub use person::{EnrolledFace, GalleryError, GalleryStore, Person};
 pub use search::{PersonHit, SearchQuery, VectorIndex};
 pub use statement::{DeciderSettings, Statement, TrackDecider};
+pub use unknown::{UnknownChange, UnknownFace, UnknownSettings, UnknownStore, UnknownStoreError};

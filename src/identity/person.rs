@@ -131,6 +131,8 @@ pub trait GalleryStore: Send + Sync {
     async fn counts(&self) -> Result<(u64, u64), GalleryError>;
     /// Keeps "this face is not that person" (a wrong match, as a user said).
     async fn insert_negative(&self, person: &PersonId, probe: &Embedding) -> Result<(), GalleryError>;
+    /// Takes one such exemplar back; whether there was one.
+    async fn remove_negative(&self, person: &PersonId, probe: &Embedding) -> Result<bool, GalleryError>;
     /// Every negative exemplar of a model.
     async fn negatives(&self, model: &ModelId) -> Result<Vec<(PersonId, Embedding)>, GalleryError>;
     /// The calibration kept for a model.

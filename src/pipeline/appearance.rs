@@ -9,8 +9,11 @@ use crate::{
     event::{EventKind, EventMatch, NamedPerson, NewEvent},
     face::{Detection, Quality},
     frame::{Frame, Picture, Point, annotate, crop},
-    identity::{DeciderSettings, Decision, Gallery, Look, Statement, Taken, Thresholds, TrackDecider, Verdict},
-    ids::{CameraId, EventId, ModelId, TrackId},
+    identity::{
+        DeciderSettings, Decision, Gallery, Look, Statement, Taken, Thresholds, TrackDecider, UnknownChange,
+        UnknownFace, Verdict,
+    },
+    ids::{CameraId, EventId, FaceId, ModelId, TrackId},
     time::{self, CaptureOrigin, CaptureTime, Timestamp},
     track::{EndedTrack, LookPlanner, LookSettings},
 };
@@ -19,6 +22,10 @@ use crate::{
 const DOUBTED_LOOKS: u32 = 2;
 /// Size of a face's surroundings that are kept when whole frames would be too many, in box sizes.
 const SURROUNDINGS: f32 = 3.0;
+/// Size of the portrait of an unknown face, in box sizes …
+const PORTRAIT: f32 = 1.5;
+/// … and in pixels at most.
+const PORTRAIT_PX: u32 = 160;
 
 /// What all appearances of a camera share at a moment.
 pub(super) struct Context {
@@ -30,6 +37,8 @@ pub(super) struct Context {
     pub(super) model: ModelId,
     pub(super) min_face_px: f32,
     pub(super) decider: DeciderSettings,
+    /// Whether faces that stay unknown are kept.
+    pub(super) keep_unknowns: bool,
 }
 
 /// The crop to show, with its frame or a part of it.
@@ -62,6 +71,8 @@ impl BestShot {
 pub(super) struct Draft {
     pub(super) event: NewEvent,
     pub(super) shot: Option<BestShot>,
+    /// What to draw the portrait of a kept unknown face from.
+    pub(super) portrait: Option<BestShot>,
 }
 
 pub(super) struct Appearance {
@@ -193,6 +204,10 @@ impl Appearance {
         }
         let mut left = self.draft(EventKind::Left, ctx);
         left.shot = None;
+        if let Some(face) = self.unknown(ended, ctx) {
+            left.portrait = self.best.clone();
+            left.event.unknown = Some(UnknownChange::Keep(Box::new(face)));
+        }
         left.event.matched = self.decider.said().map(|s| matched(&s.decision, gallery));
         left.event.looks = self.looks();
         left.event.model = Some(ctx.model.clone());
@@ -201,6 +216,24 @@ impl Appearance {
         left.event.captured = Some(CaptureTime { at: ended.last_seen, origin: CaptureOrigin::Arrival });
         drafts.push(left);
         drafts
+    }
+
+    /// The face to keep, when nobody knew it to the end; without its picture.
+    fn unknown(&self, ended: &EndedTrack, ctx: &Context) -> Option<UnknownFace> {
+        if !ctx.keep_unknowns || self.decider.said()?.decision.known().is_some() {
+            return None;
+        }
+        Some(UnknownFace {
+            id: FaceId::generate(),
+            camera: ctx.camera.clone(),
+            track: self.track.clone(),
+            event: self.stated.clone()?,
+            began: ended.first_seen,
+            ended: ended.last_seen,
+            template: self.decider.template()?,
+            quality: self.best.as_ref()?.quality.value,
+            picture: Bytes::new(),
+        })
     }
 
     fn draft(&self, kind: EventKind, ctx: &Context) -> Draft {
@@ -214,7 +247,7 @@ impl Appearance {
             event.face_size_px = best.quality.size_px;
             event.frame_size = Some(best.frame_size);
         }
-        Draft { event, shot: self.best.clone() }
+        Draft { event, shot: self.best.clone(), portrait: None }
     }
 }
 
@@ -255,4 +288,18 @@ pub(super) fn draw(event: &NewEvent, shot: &BestShot, side_px: u32) -> Option<By
     crop::jpeg(&image, label::JPEG_QUALITY)
         .inspect_err(|error| tracing::warn!(%error, "the picture of an event could not be encoded"))
         .ok()
+}
+
+/// The face alone as a small JPEG; empty when it can't be encoded.
+pub(super) fn portrait(shot: &BestShot) -> Bytes {
+    let face = shot.detection.moved(-shot.corner.x, -shot.corner.y);
+    let (mut image, _) = crop::cut_out(&shot.picture, &face.bbox.grown(PORTRAIT));
+    let longer = image.width().max(image.height());
+    if longer > PORTRAIT_PX {
+        let size = |edge: u32| (edge * PORTRAIT_PX / longer).max(1);
+        image = crop::resized(&image, size(image.width()), size(image.height()));
+    }
+    crop::jpeg(&image, label::JPEG_QUALITY)
+        .inspect_err(|error| tracing::warn!(%error, "the picture of an unknown face could not be encoded"))
+        .unwrap_or_default()
 }

@@ -375,6 +375,7 @@ impl CameraFaces {
             model: embedder.id.clone(),
             min_face_px: embedder.embedder.as_ref().map_or(0.0, |e| e.min_face_px),
             decider: self.parts.decider.clone(),
+            keep_unknowns: self.parts.keep_unknowns,
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
     event::{Event, EventKind, EventLog, EventLogError, NewEvent},
     face::FaceEngine,
     frame::Frame,
-    identity::{DeciderSettings, Gallery},
+    identity::{DeciderSettings, Gallery, UnknownChange},
     telemetry, time,
     track::{LookSettings, TrackSettings, appearance::ReturnSettings},
 };
@@ -70,6 +70,8 @@ pub struct LoopParts {
     pub identity: IdentitySettings,
     /// Pictures of events.
     pub events: EventSettings,
+    /// Whether faces that stay unknown are kept.
+    pub keep_unknowns: bool,
 }
 
 /// Detection times kept for the median.
@@ -173,6 +175,9 @@ async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>)
                 let shot = draft.shot.take();
                 draft.event.image = shot.and_then(|s| appearance::draw(&draft.event, &s, settings.picture_side_px));
             }
+            if let (Some(UnknownChange::Keep(face)), Some(shot)) = (&mut draft.event.unknown, &draft.portrait) {
+                face.picture = appearance::portrait(shot);
+            }
             draft.event
         };
         drafts.into_iter().map(draw).collect::<Vec<_>>()
@@ -182,8 +187,10 @@ async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>)
         bare
     });
     let Some(camera) = events.first().map(|e| e.camera.clone()) else { return };
+    let unknowns = events.iter().filter(|e| e.unknown.is_some()).count() as u64;
     match append_patiently(log, events).await {
         Ok(written) => {
+            telemetry::unknown_faces("kept", unknowns);
             for Event { body, position, .. } in written {
                 let latency = body.captured.map(|c| time::seconds_between(c.at, time::now()).max(0.0));
                 let latency = latency.filter(|_| body.kind != EventKind::Left);
@@ -191,7 +198,10 @@ async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>)
                 tracing::debug!(camera = %body.camera, kind = body.kind.as_str(), position, "event");
             }
         }
-        Err(error) => tracing::error!(%camera, %error, "events could not be written and are lost"),
+        Err(error) => {
+            telemetry::unknown_faces("lost", unknowns);
+            tracing::error!(%camera, %error, "events could not be written and are lost");
+        }
     }
 }
 

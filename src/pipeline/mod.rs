@@ -9,7 +9,7 @@
 //!
 //! Queues, all of them: decoder → slot: newest wins, 1, replaced ones are counted · slot → engine: one request a camera ·
 //! still pictures → engine: 32 wait, 8 are decoded, more are refused · engine → loop: one reply · loop → event log: bounded, blocks · log → subscriber: no queue, a cursor · status: watch, latest
-//! only · store writer: bounded commands, blocks.
+//! only · unknown faces → groups: no queue, they are written with their LEFT and grouped after a wake-up · store writer: bounded commands, blocks.
 
 mod appearance;
 mod camera_faces;
@@ -18,5 +18,10 @@ mod camera_tasks;
 mod enroll;
 pub mod fleet;
 mod label;
+pub mod past;
 pub mod picture;
+mod promotion;
 mod status_journal;
+mod unknown_board;
+mod unknown_group;
+pub mod unknowns;

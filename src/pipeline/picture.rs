@@ -262,7 +262,7 @@ impl PictureDesk {
         enroll::enroll(self, person, image, source, allow_several, force).await
     }
 
-    async fn largest(&self, image: Bytes) -> Result<((Detection, Quality), Embedding), PictureError> {
+    pub(super) async fn largest(&self, image: Bytes) -> Result<((Detection, Quality), Embedding), PictureError> {
         let picture = self.decode(image).await?;
         let found = self.find(&picture, None).await?;
         let face =

@@ -20,6 +20,7 @@ use crate::{
         camera_loop::LoopParts,
         fleet::{Fleet, FleetError, FleetParts},
         picture::PictureDesk,
+        unknowns::Unknowns,
     },
     store::{StoreError, exact::ExactIndex, qdrant::QdrantIndex, sqlite::SqliteStore},
     telemetry, time,
@@ -176,6 +177,13 @@ impl Server {
         let recognition = Recognition::open(config).await?;
         let opener = blocking(camera::gst_opener).await?.map_err(|e| StartError::Gstreamer(e.to_string()))?;
         let log: Arc<dyn EventLog> = recognition.store.clone();
+        let unknowns = Unknowns::new(
+            recognition.store.clone(),
+            log.clone(),
+            recognition.gallery.clone(),
+            recognition.desk.clone(),
+            config.unknowns.clone(),
+        );
         let fleet = Fleet::start(
             FleetParts {
                 store: recognition.store.clone(),
@@ -192,6 +200,7 @@ impl Server {
                     decider: config.decider.clone(),
                     identity: config.identity.clone(),
                     events: config.events.clone(),
+                    keep_unknowns: config.unknowns.keep,
                 },
                 max: config.cameras.max,
             },
@@ -200,8 +209,16 @@ impl Server {
         .await?;
         tasks.spawn({
             let (log, days, stop) = (log.clone(), config.events.retention_days, stop.clone());
+            let unknowns = unknowns.clone();
             async move {
-                retention::run(log, days, stop).await;
+                retention::run(log, days, unknowns, stop).await;
+                Ok(())
+            }
+        });
+        tasks.spawn({
+            let (unknowns, stop) = (unknowns.clone(), stop.clone());
+            async move {
+                unknowns.run(stop).await;
                 Ok(())
             }
         });
@@ -210,6 +227,7 @@ impl Server {
             desk: recognition.desk.clone(),
             gallery: recognition.gallery.clone(),
             log,
+            unknowns,
             info: Arc::new(facts(&recognition.engine)),
             limits: config.limits.clone(),
             stop: stop.clone(),

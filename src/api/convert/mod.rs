@@ -4,6 +4,7 @@ pub mod camera;
 pub mod event;
 pub mod face;
 pub mod person;
+pub mod unknown;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use crate::{
     proto::v1::{
         camera_service_client::CameraServiceClient, event_service_client::EventServiceClient,
         person_service_client::PersonServiceClient, recognition_service_client::RecognitionServiceClient,
-        server_service_client::ServerServiceClient,
+        server_service_client::ServerServiceClient, unknown_service_client::UnknownServiceClient,
     },
 };
 
@@ -64,6 +64,7 @@ impl Connection {
     service!(/** People. */ person, PersonServiceClient);
     service!(/** Pictures. */ recognition, RecognitionServiceClient);
     service!(/** Events. */ event, EventServiceClient);
+    service!(/** Unknown faces. */ unknown, UnknownServiceClient);
     service!(/** The server. */ server, ServerServiceClient);
 }
 

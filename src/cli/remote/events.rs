@@ -10,11 +10,14 @@ use crate::{
     cli::{
         Globals,
         error::{OK, Outcome},
+        json,
         output::Io,
         parse::{self, Moment},
         picture_file,
     },
-    proto::v1::{Feedback, GetEventImageRequest, GetEventRequest, GiveFeedbackRequest, ListEventsRequest},
+    proto::v1::{
+        Feedback, GetEventImageRequest, GetEventRequest, GiveFeedbackRequest, ListEventsRequest, SearchEventsRequest,
+    },
 };
 
 /// Events fetched at once.
@@ -60,7 +63,27 @@ pub enum Command {
         #[arg(short = 'o', long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Say whether an event was right; a wrong match is corrected.
+    /// Was this face here before? Past appearances that look like the largest face of a picture, most similar first.
+    Search {
+        /// The picture.
+        image: PathBuf,
+        /// Which events.
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Not before: a time (2026-05-01T08:00:00Z) or a duration ago (10m).
+        #[arg(long, value_parser = parse::moment, value_name = "T")]
+        since: Option<Moment>,
+        /// Before this time.
+        #[arg(long, value_parser = parse::moment, value_name = "T")]
+        until: Option<Moment>,
+        /// Least similarity; the identification threshold by default.
+        #[arg(long, allow_negative_numbers = true, value_name = "S")]
+        threshold: Option<f32>,
+        /// At most this many appearances, 1 to 1000.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1000), value_name = "N")]
+        limit: i32,
+    },
+    /// Say whether an event was right; a wrong match is corrected, and right after wrong takes that back.
     Feedback {
         /// Id of the event.
         id: String,
@@ -97,6 +120,18 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
             io.remark(format!("{} ({} bytes)", out.display(), jpeg.len()))?;
             Ok(OK)
         }
+        Command::Search { image, wanted, since, until, threshold, limit } => {
+            let now = crate::time::now();
+            let request = SearchEventsRequest {
+                image: picture_file::read(image).await?,
+                filter: Some(wanted.filter()),
+                start_time: since.map(|at| at.resolve(now)),
+                end_time: until.map(|at| at.resolve(now)),
+                threshold,
+                page_size: limit,
+            };
+            search(&server, request, io).await
+        }
         Command::Feedback { id, judgement } => {
             let feedback = match judgement {
                 Judgement::Right => Feedback::Right,
@@ -108,6 +143,32 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
             Ok(OK)
         }
     }
+}
+
+/// Prints hits, most similar first; with `--json` each as an EventHit.
+async fn search(server: &Connection, request: SearchEventsRequest, io: &mut Io<'_>) -> Outcome {
+    let answer = server.event().search_events(request).await?.into_inner();
+    for hit in &answer.hits {
+        if io.json {
+            io.object(&json::to_value("EventHit", hit)?)?;
+            continue;
+        }
+        let Some(event) = &hit.event else { continue };
+        print_event(event, None, io)?;
+        let unknown =
+            if hit.unknown.is_empty() { String::new() } else { format!(", unknown {}", parse::id(&hit.unknown)) };
+        io.line(format!("    {} similarity {:.3}{unknown}", parse::id(&event.name), hit.similarity))?;
+    }
+    io.remark(format!(
+        "{} appearances of {} decisions reach {:.2}",
+        answer.hits.len(),
+        answer.compared,
+        answer.threshold
+    ))?;
+    if answer.truncated {
+        io.remark("older decisions were left out; give a time span with --since and --until")?;
+    }
+    Ok(OK)
 }
 
 async fn list(server: &Connection, mut request: ListEventsRequest, limit: u32, io: &mut Io<'_>) -> Outcome {

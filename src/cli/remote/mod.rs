@@ -10,5 +10,6 @@ pub mod events;
 pub mod identify;
 pub mod info;
 pub mod person;
+pub mod unknown;
 pub mod verify;
 pub mod watch;

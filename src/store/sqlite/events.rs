@@ -5,7 +5,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::watch;
 
-use super::{CommandError, SqliteStore, people};
+use super::{CommandError, SqliteStore, people, unknowns};
 use crate::{
     event::{
         Event, EventLog, EventLogError, Feedback, NewEvent,
@@ -98,6 +98,7 @@ impl EventLog for SqliteStore {
             let mut written = Vec::with_capacity(events.len());
             for mut body in events {
                 let mut image = body.image.take();
+                let unknown = body.unknown.take();
                 if erased_meanwhile(&transaction, &body)? {
                     // The name is in the body and drawn in the picture.
                     body.forget_person();
@@ -118,6 +119,9 @@ impl EventLog for SqliteStore {
                 if let Some(jpeg) = &image {
                     let sql = "INSERT INTO pictures (event, jpeg) VALUES (?1, ?2)";
                     transaction.prepare_cached(sql)?.execute(params![body.id.as_str(), &jpeg[..]])?;
+                }
+                if let Some(change) = unknown {
+                    unknowns::apply(&transaction, change)?;
                 }
                 written.push(Event { position, has_image: image.is_some(), feedback: None, body });
             }

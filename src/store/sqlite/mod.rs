@@ -6,6 +6,7 @@ mod cameras;
 mod events;
 mod people;
 mod schema;
+mod unknowns;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -189,3 +190,5 @@ fn from_bytes(bytes: &[u8]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unknown_tests;

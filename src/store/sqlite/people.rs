@@ -8,7 +8,7 @@ use crate::{
     event::NewEvent,
     face::{Distance, Embedding},
     identity::{Calibration, EnrolledFace, GalleryError, GalleryStore, Person, person::ErasureReceipt},
-    ids::{FaceId, ModelId, PersonId},
+    ids::{EventId, FaceId, ModelId, PersonId},
     time::Timestamp,
 };
 
@@ -16,14 +16,14 @@ fn failed(error: CommandError) -> GalleryError {
     GalleryError::Storage(error.to_string())
 }
 
-fn distance_name(distance: Distance) -> &'static str {
+pub(super) fn distance_name(distance: Distance) -> &'static str {
     match distance {
         Distance::Cosine => "cosine",
         Distance::Euclidean => "euclidean",
     }
 }
 
-fn embedding(model: String, distance: &str, bytes: &[u8]) -> Result<Embedding, CommandError> {
+pub(super) fn embedding(model: String, distance: &str, bytes: &[u8]) -> Result<Embedding, CommandError> {
     let model = model.parse::<ModelId>().map_err(|e| CommandError::Value(e.to_string()))?;
     let distance = match distance {
         "cosine" => Distance::Cosine,
@@ -219,6 +219,17 @@ impl GalleryStore for SqliteStore {
         }
     }
 
+    async fn remove_negative(&self, person: &PersonId, probe: &Embedding) -> Result<bool, GalleryError> {
+        let (key, probe) = (person.clone(), probe.clone());
+        let removed = self.write(move |c| {
+            // One of them: the same face may have been judged twice.
+            let sql = "DELETE FROM negatives WHERE rowid =
+                       (SELECT max(rowid) FROM negatives WHERE person = ?1 AND model = ?2 AND embedding = ?3)";
+            Ok(c.execute(sql, params![key.as_str(), probe.model.as_str(), to_bytes(&probe.values)])?)
+        });
+        Ok(removed.await.map_err(failed)? > 0)
+    }
+
     async fn negatives(&self, model: &ModelId) -> Result<Vec<(PersonId, Embedding)>, GalleryError> {
         let key = model.clone();
         let found = self.read(move |c| {
@@ -266,6 +277,18 @@ fn calibration_key(model: &ModelId) -> String {
     format!("calibration:{model}")
 }
 
+/// Takes template and picture out of an event that was corrected to an erased person: it showed that person and named nobody. Returns
+/// how many pictures there were.
+fn forget_corrected(c: &Connection, event: &EventId) -> Result<u64, CommandError> {
+    let sql = "SELECT body FROM events WHERE id = ?1 AND person IS NULL";
+    let found: Option<String> = c.query_row(sql, [event.as_str()], |r| r.get(0)).optional()?;
+    let Some(text) = found else { return Ok(0) };
+    let mut body: NewEvent = serde_json::from_str(&text)?;
+    body.template = None;
+    c.execute("UPDATE events SET body = ?2 WHERE id = ?1", params![event.as_str(), serde_json::to_string(&body)?])?;
+    Ok(c.execute("DELETE FROM pictures WHERE event = ?1", [event.as_str()])? as u64)
+}
+
 /// Removes a person from people, faces, negatives, past events and their pictures; keeps the receipt.
 fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureReceipt, CommandError> {
     let id = person.as_str();
@@ -286,6 +309,9 @@ fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureRece
         c.execute("UPDATE events SET body = ?2, person = NULL WHERE position = ?1", params![position, text])?;
         // The name is drawn in the picture.
         pictures_removed += c.execute("DELETE FROM pictures WHERE event = ?1", [event])? as u64;
+        if let Some(corrected) = &body.corrects {
+            pictures_removed += forget_corrected(c, corrected)?;
+        }
     }
     c.execute("DELETE FROM people WHERE id = ?1", [id])?;
     let receipt = ErasureReceipt {

@@ -7,7 +7,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use crate::store::StoreError;
 
 /// One step a version; never change a step that was released.
-const STEPS: [&str; 1] = ["
+pub(super) const STEPS: [&str; 2] = [
+    "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE cameras (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, spec TEXT NOT NULL) STRICT;
 CREATE TABLE people (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
@@ -43,7 +44,27 @@ CREATE TABLE events (
 CREATE INDEX events_by_time ON events(created_us);
 CREATE INDEX events_of_person ON events(person) WHERE person IS NOT NULL;
 CREATE TABLE pictures (event TEXT PRIMARY KEY REFERENCES events(id) ON DELETE CASCADE, jpeg BLOB NOT NULL) STRICT;
-"];
+",
+    "
+CREATE TABLE unknown_groups (id INTEGER PRIMARY KEY AUTOINCREMENT, dismissed INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE unknown_faces (
+  id TEXT PRIMARY KEY,
+  camera TEXT NOT NULL,
+  track TEXT NOT NULL,
+  event TEXT NOT NULL,
+  began TEXT NOT NULL,
+  ended TEXT NOT NULL,
+  model TEXT NOT NULL,
+  distance TEXT NOT NULL,
+  embedding BLOB NOT NULL,
+  quality REAL NOT NULL,
+  jpeg BLOB NOT NULL,
+  in_group INTEGER REFERENCES unknown_groups(id),
+  bound INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX unknown_faces_of_group ON unknown_faces(in_group);
+",
+];
 
 /// Brings the schema up to date.
 pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

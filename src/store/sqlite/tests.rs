@@ -118,6 +118,11 @@ async fn people_and_faces_come_back_as_they_were() {
     assert_eq!(store.counts().await.unwrap(), (2, 1));
     store.insert_negative(&anna.id, &f.embedding).await.unwrap();
     assert_eq!(store.negatives(&f.embedding.model).await.unwrap(), [(anna.id.clone(), f.embedding.clone())]);
+    store.insert_negative(&anna.id, &f.embedding).await.unwrap();
+    assert!(store.remove_negative(&anna.id, &f.embedding).await.unwrap());
+    assert_eq!(store.negatives(&f.embedding.model).await.unwrap().len(), 1, "one of two is taken back");
+    assert!(store.remove_negative(&anna.id, &f.embedding).await.unwrap());
+    assert!(!store.remove_negative(&anna.id, &f.embedding).await.unwrap());
     assert!(store.remove_face(&other.id, &f.id).await.is_err());
     store.remove_face(&anna.id, &f.id).await.unwrap();
     assert!(store.faces(&anna.id).await.unwrap().is_empty());
@@ -130,9 +135,16 @@ async fn erasure_leaves_no_trace_in_any_file() {
     let anna = anna();
     store.insert_person(&anna).await.unwrap();
     store.insert_face(&face(&anna)).await.unwrap();
-    let written = store.append(vec![recognized(&anna), event(EventKind::Left)]).await.unwrap();
+    // An appearance that was unknown until she was enrolled.
+    let mut stranger = recognized(&anna);
+    (stranger.kind, stranger.matched) = (EventKind::Unknown, None);
+    let corrected = NewEvent { kind: EventKind::Corrected, corrects: Some(stranger.id.clone()), ..recognized(&anna) };
+    let earlier = stranger.id.clone();
+    let written = store.append(vec![recognized(&anna), event(EventKind::Left), stranger, corrected]).await.unwrap();
     let receipt = store.erase_person(&anna.id, now()).await.unwrap();
-    assert_eq!((receipt.faces_removed, receipt.events_anonymised, receipt.pictures_removed), (1, 1, 1));
+    assert_eq!((receipt.faces_removed, receipt.events_anonymised, receipt.pictures_removed), (1, 2, 3));
+    let was_unknown = store.get(&earlier).await.unwrap();
+    assert!(was_unknown.body.template.is_none() && !was_unknown.has_image, "her face is left in a corrected event");
     let kept = store.get(&written[0].body.id).await.unwrap();
     assert!(kept.body.matched.unwrap().person.is_none() && kept.body.template.is_none() && !kept.has_image);
     assert!(store.erase_person(&anna.id, now()).await.is_err());
