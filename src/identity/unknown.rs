@@ -25,7 +25,7 @@ pub struct UnknownSettings {
     pub retention_days: u32,
     /// Most faces; beyond it the oldest go, and are counted.
     pub max: usize,
-    /// Similarity above the identification threshold from which two faces count as one person's.
+    /// Similarity above the model's identification threshold from which two faces count as one person's.
     pub link_extra: f32,
 }
 

@@ -1,6 +1,6 @@
 //! Unknown faces at work: grouped as they come, listed, merged, dismissed, enrolled, and removed when their time is over.
 //!
-//! The store is the truth; all faces are also held in memory with their links ([`Clusters`]). Changes go one after the other, each in a
+//! The store is the truth; all faces are also held in memory with their links ([`crate::identity::cluster::Clusters`]). Changes go one after the other, each in a
 //! task of its own, so a caller who goes away leaves nothing half-done. After one that failed, memory is read anew.
 
 use std::{sync::Arc, time::Duration};
@@ -68,7 +68,7 @@ impl Unknowns {
         desk: PictureDesk,
         settings: UnknownSettings,
     ) -> Self {
-        let board = Mutex::new(Board::empty(desk.thresholds(None).similarity + settings.link_extra));
+        let board = Mutex::new(Board::empty(link_threshold(&desk, &settings)));
         Self(Arc::new(Inner { store, log, gallery, desk, settings, board, tasks: TaskTracker::new() }))
     }
 
@@ -286,7 +286,7 @@ impl Inner {
     async fn load(&self) -> Result<Board, UnknownsError> {
         let kept = self.store.unknowns().await?;
         let dismissed = self.store.dismissed().await?;
-        let mut board = Board::empty(self.desk.thresholds(None).similarity + self.settings.link_extra);
+        let mut board = Board::empty(link_threshold(&self.desk, &self.settings));
         board.dismissed = dismissed;
         let members: Vec<Member> = kept
             .iter()
@@ -359,4 +359,10 @@ impl Inner {
         tracing::info!(moved = placements.len(), new = new.len(), "unknown faces were grouped anew");
         self.put(board, placements).await
     }
+}
+
+/// Similarity from which two faces are linked: the model's own, since one that is learned for a gallery moves with the gallery's size.
+fn link_threshold(desk: &PictureDesk, settings: &UnknownSettings) -> f32 {
+    let own = desk.engine.embedder().embedder.as_ref().map_or(1.0, |e| e.identification_threshold);
+    own + settings.link_extra
 }
