@@ -65,12 +65,6 @@ fn text(image: &mut RgbImage, mark: &Mark, edge: u32) {
     lettering::write(image, (x + 4, y + 2), &label, height, Rgb([0, 0, 0]));
 }
 
-/// Small black text with its top left corner at `x`, `y`; at most 40 characters.
-pub fn caption(image: &mut RgbImage, text: &str, x: u32, y: u32) {
-    let text: String = text.chars().take(40).collect();
-    lettering::write(image, (i64::from(x), i64::from(y)), &text, 16, Rgb([0, 0, 0]));
-}
-
 /// Fills the part of a half-open rectangle that lies in the picture.
 fn fill(image: &mut RgbImage, [x1, y1, x2, y2]: [i64; 4], color: Rgb<u8>) {
     let (w, h) = (i64::from(image.width()), i64::from(image.height()));

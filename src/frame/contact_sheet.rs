@@ -2,7 +2,7 @@
 
 use image::{Rgb, RgbImage, imageops};
 
-use super::annotate;
+use super::lettering;
 
 /// Edge of a tile's picture, pixels.
 pub const TILE_PX: u32 = 160;
@@ -36,7 +36,7 @@ pub fn draw(tiles: &[Tile]) -> RgbImage {
         imageops::replace(&mut sheet, &picture, i64::from(x + (TILE_PX - w) / 2), i64::from(y + (TILE_PX - h) / 2));
         for (line, top) in tile.lines.iter().zip([TILE_PX + 2, TILE_PX + 2 + LINE]) {
             let fitting: String = line.chars().take(20).collect();
-            annotate::caption(&mut sheet, &fitting, x, y + top);
+            lettering::write(&mut sheet, (i64::from(x), i64::from(y + top)), &fitting, 16, Rgb([0, 0, 0]));
         }
     }
     sheet

@@ -1,7 +1,8 @@
 //! Unknown faces at work: grouped as they come, listed, merged, dismissed, enrolled, and removed when their time is over.
 //!
-//! The store is the truth; all faces are also held in memory with their links ([`crate::identity::cluster::Clusters`]). Changes go one after the other, each in a
-//! task of its own, so a caller who goes away leaves nothing half-done. After one that failed, memory is read anew.
+//! The store is the truth; all faces are also held in memory with their links ([`crate::identity::cluster::Clusters`]). Changes go one
+//! after the other, each in a task of its own, so a caller who goes away leaves nothing half-done. After one that failed, memory is read
+//! anew.
 
 use std::{sync::Arc, time::Duration};
 
