@@ -22,9 +22,7 @@ use crate::{
     identity::{
         Calibration, Decision, EnrolledFace, GalleryError, GalleryStore, Person, PersonHit, SearchQuery, Thresholds,
         VectorIndex,
-        calibration::Threshold,
         decision::{Negatives, assign},
-        impostors,
         person::ErasureReceipt,
     },
     ids::{FaceId, ModelId, PersonId},
@@ -43,22 +41,6 @@ const PEOPLE_PAGE: usize = 500;
 #[derive(Clone)]
 pub struct Gallery {
     inner: Arc<Inner>,
-}
-
-/// What a calibration found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Calibrated {
-    /// What was learned.
-    pub calibration: Calibration,
-    /// The threshold at the present size of the gallery.
-    pub threshold: Threshold,
-    /// Share of enrolled faces, each looked up without itself, that miss their person at the threshold; `None` without people with
-    /// several faces.
-    pub fnir: Option<f32>,
-    /// The same at the best estimate.
-    pub fnir_best: Option<f32>,
-    /// Faces that the two shares rest on.
-    pub mates: usize,
 }
 
 struct Inner {
@@ -302,55 +284,6 @@ impl Gallery {
         Ok((hits, negatives))
     }
 
-    /// Learns the threshold that keeps `fpir` (above 0 and below 1) from the gallery and faces of strangers. With `keep` it is used from
-    /// now on, and follows the size of the gallery.
-    ///
-    /// # Errors
-    /// When there is too little to learn from, a stranger's embedding is of another model, or the store fails.
-    pub async fn calibrate(
-        &self,
-        fpir: f64,
-        strangers: Vec<Embedding>,
-        keep: bool,
-        now: Timestamp,
-    ) -> Result<Calibrated, GalleryError> {
-        let inner = &self.inner;
-        strangers.iter().try_for_each(|e| inner.check_model(e))?;
-        let faces = inner.store.all_faces(&inner.model).await?;
-        let compared = tokio::task::spawn_blocking(move || impostors::compare(&faces, &strangers))
-            .await
-            .map_err(|e| GalleryError::Storage(e.to_string()))?;
-        let calibration = Calibration::learn(fpir, &compared.comparisons, compared.people, now)?;
-        let threshold = calibration.threshold(compared.people);
-        let (fnir, fnir_best) = (compared.fnir(threshold.cautious), compared.fnir(threshold.best));
-        if keep {
-            self.keep_calibration(Some(calibration.clone())).await?;
-        }
-        Ok(Calibrated { calibration, threshold, fnir, fnir_best, mates: compared.mates.len() })
-    }
-
-    /// Forgets what was learned: the model's own threshold counts again.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn forget_calibration(&self) -> Result<(), GalleryError> {
-        self.keep_calibration(None).await
-    }
-
-    async fn keep_calibration(&self, calibration: Option<Calibration>) -> Result<(), GalleryError> {
-        let inner = &self.inner;
-        inner.store.set_calibration(&inner.model, calibration.as_ref()).await?;
-        *inner.calibration.write().unwrap_or_else(PoisonError::into_inner) = calibration;
-        Ok(())
-    }
-
-    /// What was learned, with the threshold that keeps its promise at the gallery's present size.
-    pub fn calibration(&self) -> Option<(Calibration, Threshold)> {
-        let people = self.inner.people.read().unwrap_or_else(PoisonError::into_inner).len();
-        let kept = self.inner.calibration.read().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().map(|c| (c.clone(), c.threshold(people)))
-    }
-
     /// Display name and watchlists of a person, from memory; `None` when there is no such person.
     pub fn person(&self, id: &PersonId) -> Option<Person> {
         let people = self.inner.people.read().unwrap_or_else(PoisonError::into_inner);
@@ -468,6 +401,10 @@ impl Inner {
         Some(people.values().filter(listed).map(|p| p.id.clone()).collect())
     }
 }
+
+#[path = "gallery_calibration.rs"]
+mod calibrating;
+pub use calibrating::Calibrated;
 
 #[cfg(test)]
 #[path = "gallery_tests.rs"]

@@ -4,6 +4,7 @@
 //! [`Simulator`] with one URL a camera. Every source is encoded once at start ([`clip`]) and looped from memory
 //! (`feed`), so serving costs next to nothing. Absent on purpose: anything of the server's own camera code.
 
+mod access;
 pub mod clip;
 pub mod encode;
 mod error;
@@ -16,8 +17,9 @@ mod rtsp;
 pub mod scene;
 pub mod spec;
 
+pub use access::{Credentials, TlsIdentity};
 pub use error::SimulatorError;
-pub use rtsp::{Credentials, Fault, Simulator, SimulatorSettings, TlsIdentity};
+pub use rtsp::{Fault, Simulator, SimulatorSettings};
 pub use scene::{Actor, Appearance, Background, CardShape, Scene, SceneTruth, Visible, Waypoint};
 pub use spec::{Codec, FaultPlan, SimCamera, SimSource};
 

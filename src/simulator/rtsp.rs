@@ -12,6 +12,7 @@ use gstreamer_app as gst_app;
 use gstreamer_rtsp_server as gst_rtsp_server;
 use gstreamer_rtsp_server::prelude::*;
 
+use super::access::{self, Credentials, TlsIdentity};
 use super::clip::EncodedClip;
 use super::encode::{EncodeSettings, encode_frames, init, need};
 use super::feed::{Camera, lock};
@@ -23,31 +24,6 @@ const DEFAULT_SIZE: (u32, u32) = (1280, 720);
 const DEFAULT_FPS: u32 = 15;
 /// Longest wait for clients and medias to end when the simulator stops.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// User name and password that every client must give (Digest, or Basic when the settings say so).
-#[derive(Clone)]
-pub struct Credentials {
-    /// The user.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
-/// A certificate with its private key, PEM.
-#[derive(Clone)]
-pub struct TlsIdentity(pub String);
-
-impl std::fmt::Debug for TlsIdentity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsIdentity(***)")
-    }
-}
 
 /// What to serve and where.
 #[derive(Debug, Clone)]
@@ -167,7 +143,7 @@ impl Simulator {
         }
         let guarded = settings.credentials.is_some() || settings.tls.is_some();
         if guarded {
-            server.set_auth(Some(&auth(&settings)?));
+            server.set_auth(Some(&access::auth(&settings)?));
         }
         let context = glib::MainContext::new();
         // The port is taken before the long work of encoding; the mounts are filled before the loop runs.
@@ -386,32 +362,6 @@ fn listen(
     context.find_source_by_id(&id).ok_or_else(|| fail("the listener vanished".into()))
 }
 
-fn auth(settings: &SimulatorSettings) -> Result<gst_rtsp_server::RTSPAuth, SimulatorError> {
-    use gstreamer_rtsp::RTSPAuthMethod;
-    let auth = gst_rtsp_server::RTSPAuth::new();
-    if let Some(TlsIdentity(pem)) = &settings.tls {
-        let certificate = gst_rtsp_server::gio::TlsCertificate::from_pem(pem)
-            .map_err(|error| SimulatorError::Tls(error.message().to_owned()))?;
-        auth.set_tls_certificate(Some(&certificate));
-    }
-    let role = gst_rtsp_server::RTSP_TOKEN_MEDIA_FACTORY_ROLE;
-    let viewer = gst_rtsp_server::RTSPToken::builder().field(role, "viewer").build();
-    // Strangers have a role too: without one they would get 404 instead of 401.
-    let mut stranger = match &settings.credentials {
-        Some(credentials) => {
-            let method = if settings.basic { RTSPAuthMethod::Basic } else { RTSPAuthMethod::Digest };
-            auth.set_supported_methods(method);
-            auth.add_digest(&credentials.user, &credentials.password, &viewer);
-            let basic = gst_rtsp_server::RTSPAuth::make_basic(&credentials.user, &credentials.password);
-            auth.add_basic(&basic, &viewer);
-            gst_rtsp_server::RTSPToken::builder().field(role, "stranger").build()
-        }
-        None => viewer,
-    };
-    auth.set_default_token(Some(&mut stranger));
-    Ok(auth)
-}
-
 /// Encodes all cameras, as many at once as there are cores.
 fn prepare_all(settings: &SimulatorSettings) -> Vec<Result<(EncodedClip, Option<SceneTruth>), SimulatorError>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -453,19 +403,12 @@ fn draw(settings: &EncodeSettings, scene: &Scene) -> Result<(EncodedClip, Option
     Ok((clip, Some(scene.truth())))
 }
 
-fn factory(camera: &Arc<Camera>, alive: &Arc<Alive>, asks: bool) -> gst_rtsp_server::RTSPMediaFactory {
+fn factory(camera: &Arc<Camera>, alive: &Arc<Alive>, guarded: bool) -> gst_rtsp_server::RTSPMediaFactory {
     let factory = gst_rtsp_server::RTSPMediaFactory::new();
     factory.set_launch(&format!("( appsrc name=source ! {} name=pay0 pt=96 )", camera.clip.codec.payloader()));
     factory.set_shared(true);
-    if asks {
-        let role = |name: &str, construct: bool| {
-            gst::Structure::builder(name)
-                .field(gst_rtsp_server::RTSP_PERM_MEDIA_FACTORY_ACCESS.as_str(), true)
-                .field(gst_rtsp_server::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT.as_str(), construct)
-                .build()
-        };
-        factory.add_role_from_structure(&role("viewer", true));
-        factory.add_role_from_structure(&role("stranger", false));
+    if guarded {
+        access::grant(&factory);
     }
     let (camera, alive) = (camera.clone(), alive.clone());
     factory.connect_media_configure(move |_, media| {
