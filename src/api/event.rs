@@ -16,6 +16,7 @@ use crate::{
         subscription::{Item, ResumeToken, Start, Subscription},
     },
     face::{Distance, Embedding},
+    identity::{Why, WhyCode},
     ids::{EventId, PersonId},
     pipeline::past::PastQuery,
     proto::v1::{event_service_server::EventService, stream_events_response::Message, *},
@@ -141,8 +142,7 @@ impl Services {
             ..wrong.body.clone()
         };
         if let Some(matched) = &mut corrected.matched {
-            matched.person = None;
-            matched.reason = corrected.reason.clone();
+            matched.withdraw(Why::plain(WhyCode::TakenBack, corrected.reason.clone()));
         }
         self.log.append(vec![corrected]).await.map_err(IntoStatus::into_status).map(drop)
     }

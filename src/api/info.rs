@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Services, convert,
+    training::{self, TrainingStream},
     status::{IntoStatus, invalid_field},
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     inference::manifest::Role,
     proto::v1::{
         CalibrateRequest, CalibrateResponse, Calibration, GetServerInfoRequest, GetServerInfoResponse, ModelInfo,
-        StrangerFace, server_service_server::ServerService,
+        StrangerFace, TrainClassifierRequest, server_service_server::ServerService,
     },
     time,
 };
@@ -63,6 +64,7 @@ impl ServerService for Services {
             start_time: Some(convert::time(self.info.started)),
             inference_workers: self.info.workers as u32,
             calibration: self.gallery.calibration().map(|(c, t)| calibration(self.gallery.model(), &c, &t, people)),
+            decision: Some(training::decision(&self.gallery)),
         }))
     }
 
@@ -91,6 +93,15 @@ impl ServerService for Services {
             fnir_best: found.fnir_best,
             mates: found.mates as u32,
         }))
+    }
+
+    type TrainClassifierStream = TrainingStream;
+
+    async fn train_classifier(
+        &self,
+        request: Request<TrainClassifierRequest>,
+    ) -> Result<Response<TrainingStream>, Status> {
+        training::train(self, request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -9,6 +9,7 @@ mod page;
 mod person;
 mod recognition;
 mod status;
+mod training;
 mod unknown;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -28,7 +28,7 @@ impl Services {
     async fn wire_person(&self, id: &PersonId) -> Result<Person, Status> {
         let person = self.gallery.store().person(id).await.map_err(IntoStatus::into_status)?;
         let faces = self.gallery.store().faces(id).await.map_err(IntoStatus::into_status)?;
-        Ok(convert::person::to_wire(&person, faces.len() as u32))
+        Ok(convert::person::to_wire(&person, faces.len() as u32, &self.gallery.alikes(id)))
     }
 
     async fn enroll_one(&self, person: &PersonId, r: EnrollFacesRequest) -> Result<EnrollFacesResponse, Status> {
@@ -119,10 +119,10 @@ impl PersonService for Services {
                 Err(error) => return Err(error.into_status()),
                 Ok(taken) => return Err(GalleryError::AlreadyExists(taken.id).into_status()),
             }
-            return Ok(Response::new(convert::person::to_wire(&person, 0)));
+            return Ok(Response::new(convert::person::to_wire(&person, 0, &[])));
         }
         let person = self.gallery.create_person(person).await.map_err(IntoStatus::into_status)?;
-        Ok(Response::new(convert::person::to_wire(&person, 0)))
+        Ok(Response::new(convert::person::to_wire(&person, 0, &[])))
     }
 
     async fn get_person(&self, request: Request<GetPersonRequest>) -> Result<Response<Person>, Status> {
@@ -138,7 +138,7 @@ impl PersonService for Services {
         let more = people.len() > size;
         people.truncate(size);
         let next = people.last().filter(|_| more).map(|(p, _)| page::token(p.id.as_str())).unwrap_or_default();
-        let people = people.iter().map(|(p, n)| convert::person::to_wire(p, *n)).collect();
+        let people = people.iter().map(|(p, n)| convert::person::to_wire(p, *n, &self.gallery.alikes(&p.id))).collect();
         Ok(Response::new(ListPeopleResponse { people, next_page_token: next }))
     }
 

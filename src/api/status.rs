@@ -10,7 +10,7 @@ use crate::{
     event::{EventLogError, subscription::TokenError},
     face::FaceError,
     frame::still::StillError,
-    identity::{GalleryError, UnknownStoreError},
+    identity::{GalleryError, TrainError, UnknownStoreError},
     pipeline::{fleet::FleetError, picture::PictureError, unknowns::UnknownsError},
 };
 
@@ -139,7 +139,13 @@ impl IntoStatus for GalleryError {
             }
             Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "person", format!("people/{id}"), message),
             Self::Incomparable(_) => precondition("OTHER_MODEL", "gallery".into(), message),
-            Self::TooLittle(_) => precondition("TOO_LITTLE_DATA", "gallery".into(), message),
+            Self::TooLittle(_) | Self::Training(TrainError::TooLittle { .. }) => {
+                precondition("TOO_LITTLE_DATA", "gallery".into(), message)
+            }
+            Self::Training(TrainError::TooMuch { .. }) => precondition("TOO_MUCH_DATA", "gallery".into(), message),
+            Self::Training(TrainError::Unusable) => precondition("OTHER_MODEL", "gallery".into(), message),
+            Self::Training(TrainError::Stopped) => unavailable(message),
+            Self::Training(TrainError::Optimiser(_)) => internal(message),
             Self::ForeignIndex { .. } => precondition("FOREIGN_INDEX", "gallery".into(), message),
             Self::Storage(_) => internal(message),
             Self::Unavailable(_) => unavailable(message),

@@ -22,6 +22,10 @@ pub fn faults(config: &Config) -> Vec<String> {
     need(in_range(config.identity.identification_threshold), "identity.identification_threshold: give -1 to 1");
     need(in_range(config.identity.verification_threshold), "identity.verification_threshold: give -1 to 1");
     need(in_range(config.identity.margin), "identity.margin: give -1 to 1");
+    need(
+        config.identity.classifier_lead.is_none_or(|l| l > 0.0 && l <= 1.0),
+        "identity.classifier_lead: give a number above 0, at most 1",
+    );
     let s = &config.cameras.supervisor;
     need((1..=300).contains(&s.connect_timeout_s), "cameras.supervisor.connect_timeout_s: give 1 to 300");
     need((1..=3600).contains(&s.stall_after_s), "cameras.supervisor.stall_after_s: give 1 to 3600");

@@ -87,7 +87,7 @@ pub fn candidates(hits: &[Hit]) -> Result<Vec<PersonHit>, crate::ids::IdError> {
     let named = |hit: &Hit| -> Result<PersonHit, crate::ids::IdError> {
         let person: PersonId = hit.person.to_string().parse()?;
         let face: FaceId = hit.face.to_string().parse()?;
-        Ok(PersonHit { person, face, similarity: hit.similarity })
+        Ok(PersonHit { person, face, similarity: hit.similarity, more: Vec::new() })
     };
     hits.iter().take(CANDIDATES).map(named).collect()
 }

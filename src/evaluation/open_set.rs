@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{EvaluationError, gallery::Hit};
 use crate::{
     face::Distance,
-    identity::{PersonHit, Thresholds, Verdict, decision},
+    identity::{Candidates, PersonHit, Thresholds, Verdict, decision},
     inference::manifest::EmbedderSpec,
 };
 
@@ -65,12 +65,11 @@ pub fn sweep(probes: &[Probe], spec: &EmbedderSpec, thresholds: &[f32]) -> Resul
     }
     let known = probes.iter().filter(|p| p.person.is_some()).count();
     let strangers = probes.len() - known;
-    let none = decision::Negatives::new();
     let row = |threshold: f32| {
-        let limits = Thresholds { similarity: threshold, margin: spec.margin, calibration: spec.calibration };
+        let limits = Thresholds::of_model(threshold, spec.margin, spec.calibration);
         let (mut right, mut wrong, mut accepted) = (0, 0, 0);
         for probe in probes {
-            let Verdict::Known(hit) = decision::decide(&probe.hits, &none, &limits).verdict else { continue };
+            let Verdict::Known(hit) = decision::decide(&Candidates::of(probe.hits.clone()), &limits).verdict else { continue };
             match probe.person {
                 Some(person) if hit.person.as_str() == person.to_string() => right += 1,
                 Some(_) => wrong += 1,

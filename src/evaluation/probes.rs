@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::Path};
 use serde::Serialize;
 
 use crate::{
-    identity::{PersonHit, Thresholds, decision},
+    identity::{Candidates, PersonHit, Thresholds, decision},
     inference::manifest::EmbedderSpec,
 };
 
@@ -61,7 +61,7 @@ pub fn expected(file: &Path, people: &[String]) -> BTreeSet<usize> {
 /// Decides about all pictures at each threshold.
 pub fn sweep(pictures: &[ProbePicture], spec: &EmbedderSpec, thresholds: &[f32]) -> Vec<Row> {
     let row = |threshold: &f32| {
-        let limits = Thresholds { similarity: *threshold, margin: spec.margin, calibration: spec.calibration };
+        let limits = Thresholds::of_model(*threshold, spec.margin, spec.calibration);
         let mut row = Row {
             threshold: *threshold,
             default: (threshold - spec.identification_threshold).abs() < 1e-6,
@@ -73,7 +73,8 @@ pub fn sweep(pictures: &[ProbePicture], spec: &EmbedderSpec, thresholds: &[f32])
         for picture in pictures {
             row.expected += picture.expected.len();
             row.faces += picture.faces.len();
-            for decided in decision::assign(&picture.faces, &[], &limits) {
+            let faces: Vec<Candidates> = picture.faces.iter().cloned().map(Candidates::of).collect();
+            for decided in decision::assign(&faces, &limits) {
                 let Some(hit) = decided.known() else { continue };
                 let right = picture.expected.iter().any(|p| hit.person.as_str() == p.to_string());
                 if right { row.named += 1 } else { row.wrong_names += 1 }

@@ -60,7 +60,7 @@ mod tests {
             margin: 0.1,
             threshold: 0.4,
             confidence,
-            reason: String::new(),
+            ..EventMatch::default()
         });
         Event { position: 1, body, has_image: false, feedback: None }
     }

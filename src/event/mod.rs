@@ -17,7 +17,7 @@ pub use log::{EventLog, EventLogError};
 
 use crate::{
     face::Detection,
-    identity::UnknownChange,
+    identity::{Basis, Decision, Person, UnknownChange, Why, WhyCode},
     ids::{CameraId, EventId, ModelId, PersonId, TrackId},
     time::{CaptureTime, Timestamp},
 };
@@ -51,8 +51,14 @@ pub struct NamedPerson {
     pub watchlists: Vec<String>,
 }
 
+impl From<Person> for NamedPerson {
+    fn from(person: Person) -> Self {
+        Self { id: person.id, display_name: person.display_name, watchlists: person.watchlists }
+    }
+}
+
 /// The answer to "who is it" as an event carries it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventMatch {
     /// Who; `None` means unknown.
     pub person: Option<NamedPerson>,
@@ -66,6 +72,49 @@ pub struct EventMatch {
     pub confidence: f32,
     /// Why nobody was named; empty when a person was.
     pub reason: String,
+    /// The same as data; `None` when a person was, and in events of earlier versions.
+    #[serde(default)]
+    pub code: Option<WhyCode>,
+    /// What was found, as the code says.
+    #[serde(default)]
+    pub value: f32,
+    /// What was needed, as the code says.
+    #[serde(default)]
+    pub needed: f32,
+    /// What it rests on.
+    #[serde(default)]
+    pub basis: Basis,
+}
+
+impl EventMatch {
+    /// A decision with the person that it names.
+    pub fn of(decision: &Decision, person: Option<NamedPerson>) -> Self {
+        let mut basis = decision.basis.clone();
+        if person.is_none() {
+            basis.forget();
+        }
+        let why = decision.why();
+        Self {
+            person,
+            similarity: decision.similarity,
+            margin: decision.margin,
+            threshold: decision.threshold,
+            confidence: decision.confidence,
+            reason: why.map(|why| why.text.clone()).unwrap_or_default(),
+            code: why.map(|why| why.code),
+            value: why.map_or(0.0, |why| why.value),
+            needed: why.map_or(0.0, |why| why.needed),
+            basis,
+        }
+    }
+
+    /// Takes the person out, and the faces that are the person's; figures stay.
+    pub fn withdraw(&mut self, why: Why) {
+        self.person = None;
+        self.basis.forget();
+        self.reason = why.text;
+        (self.code, self.value, self.needed) = (Some(why.code), why.value, why.needed);
+    }
 }
 
 /// A person's judgement of an event.
@@ -169,8 +218,7 @@ impl NewEvent {
     pub fn forget_person(&mut self) {
         self.template = None;
         if let Some(matched) = &mut self.matched {
-            matched.person = None;
-            matched.reason = "the person was erased".into();
+            matched.withdraw(Why::plain(WhyCode::Erased, "the person was erased"));
         }
     }
 }

@@ -15,20 +15,24 @@ use std::{
     },
 };
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     face::{Embedding, embedding::IncomparableError},
     identity::{
-        Calibration, Decision, EnrolledFace, GalleryError, GalleryStore, Person, PersonHit, SearchQuery, Thresholds,
-        VectorIndex,
-        decision::{Negatives, assign},
+        Alike, AlikeRange, Calibration, Candidates, Decision, EnrolledFace, GalleryError, GalleryStore, Person, PersonHit,
+        Route, SearchQuery, Thresholds, VectorIndex, Why,
+        classifier::GalleryState,
+        decision::assign,
         person::ErasureReceipt,
     },
     ids::{FaceId, ModelId, PersonId},
     telemetry,
     time::Timestamp,
 };
+
+use learning::Learned;
 
 /// People fetched for a decision: enough that some may be ruled out by negative exemplars or by other faces of a picture.
 const CANDIDATES: usize = 10;
@@ -43,7 +47,17 @@ pub struct Gallery {
     inner: Arc<Inner>,
 }
 
+/// How a gallery decides.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct GallerySettings {
+    /// What chooses among the people who are near enough.
+    pub route: Route,
+    /// Who is said to look alike; `None` looks for nobody.
+    pub alike: Option<AlikeRange>,
+}
+
 struct Inner {
+    settings: GallerySettings,
     store: Arc<dyn GalleryStore>,
     index: Arc<dyn VectorIndex>,
     model: ModelId,
@@ -54,6 +68,20 @@ struct Inner {
     faces: AtomicU64,
     /// What was learned about the model's thresholds here.
     calibration: RwLock<Option<Calibration>>,
+    /// Who looks like whom.
+    alike: RwLock<Alike>,
+    /// People whose faces changed since their look-alikes were looked for; at most everybody.
+    unlooked: std::sync::Mutex<BTreeSet<PersonId>>,
+    /// The classifier and what is known of it.
+    learned: RwLock<Learned>,
+    /// Counts up with every erasure: what was learned from a person who is gone must not be kept.
+    erasures: AtomicU64,
+    /// Stops the training under way.
+    training_stop: std::sync::Mutex<CancellationToken>,
+    /// One training at a time.
+    training: Mutex<()>,
+    /// Faces changed: look-alikes and classifier are to follow.
+    changed: Notify,
     /// Store and index may differ: a change did not come to its end.
     unsettled: AtomicBool,
     /// One change at a time. Held while waiting, on purpose; nothing that only reads takes it.
@@ -69,8 +97,10 @@ impl Gallery {
         store: Arc<dyn GalleryStore>,
         index: Arc<dyn VectorIndex>,
         model: ModelId,
+        settings: GallerySettings,
     ) -> Result<Self, GalleryError> {
         let inner = Inner {
+            settings,
             store,
             index,
             model,
@@ -79,6 +109,13 @@ impl Gallery {
             revision: AtomicU64::new(1),
             faces: AtomicU64::new(0),
             calibration: RwLock::default(),
+            alike: RwLock::default(),
+            unlooked: std::sync::Mutex::default(),
+            learned: RwLock::default(),
+            erasures: AtomicU64::new(0),
+            training_stop: std::sync::Mutex::default(),
+            training: Mutex::new(()),
+            changed: Notify::new(),
             unsettled: AtomicBool::new(false),
             changes: Mutex::new(()),
         };
@@ -86,7 +123,8 @@ impl Gallery {
         if indexed > 0 && inner.store.people(None, 1).await?.is_empty() {
             return Err(GalleryError::ForeignIndex { backend: inner.index.backend(), faces: indexed });
         }
-        inner.repair().await?;
+        let state = inner.repair().await?;
+        inner.load_classifier(&state).await?;
         *inner.calibration.write().unwrap_or_else(PoisonError::into_inner) =
             inner.store.calibration(&inner.model).await?;
         Ok(Self { inner: Arc::new(inner) })
@@ -148,6 +186,7 @@ impl Gallery {
             return Err(error);
         }
         inner.count(inner.faces.load(Ordering::Relaxed) + 1);
+        inner.faces_changed([face.person]);
         inner.settled();
         Ok(())
     }
@@ -169,6 +208,7 @@ impl Gallery {
             return Err(error);
         }
         inner.count(inner.faces.load(Ordering::Relaxed).saturating_sub(1));
+        inner.faces_changed([person.clone()]);
         inner.settled();
         Ok(())
     }
@@ -181,6 +221,7 @@ impl Gallery {
         let inner = &self.inner;
         let _turn = inner.turn().await?;
         inner.store.person(person).await.map_err(|e| inner.refused(e))?;
+        inner.unlearn();
         inner.index.remove_person(person).await?;
         let receipt = match inner.store.erase_person(person, now).await {
             Ok(receipt) => receipt,
@@ -191,6 +232,8 @@ impl Gallery {
         };
         inner.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
         inner.negatives.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        inner.alike.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        inner.faces_changed([]);
         inner.count(inner.faces.load(Ordering::Relaxed).saturating_sub(u64::from(receipt.faces_removed)));
         inner.settled();
         Ok(receipt)
@@ -244,17 +287,15 @@ impl Gallery {
         watchlists: &[String],
         thresholds: &Thresholds,
     ) -> Result<Vec<(Decision, Option<Person>)>, GalleryError> {
-        let (mut hits, mut negatives) = (Vec::with_capacity(probes.len()), Vec::with_capacity(probes.len()));
+        let mut faces = Vec::with_capacity(probes.len());
         for probe in probes {
-            let (h, n) = self.candidates(probe, watchlists).await?;
-            hits.push(h);
-            negatives.push(n);
+            faces.push(self.candidates(probe, watchlists).await?);
         }
-        Ok(assign(&hits, &negatives, thresholds).into_iter().map(|d| self.named(d)).collect())
+        Ok(assign(&faces, thresholds).into_iter().map(|d| self.named(d)).collect())
     }
 
-    /// The nearest people on `watchlists` (empty means everyone), best first, at most 10, and how near the probe is to
-    /// negative exemplars of them.
+    /// The nearest people on `watchlists` (empty means everyone), best first, at most 10, and what else is known of them: how near the
+    /// probe is to their negative exemplars, their offsets, who of them look alike, and the classifier's probabilities where it decides.
     ///
     /// # Errors
     /// When the embedding is of another model or the index fails.
@@ -262,12 +303,12 @@ impl Gallery {
         &self,
         probe: &Embedding,
         watchlists: &[String],
-    ) -> Result<(Vec<PersonHit>, Negatives), GalleryError> {
+    ) -> Result<Candidates, GalleryError> {
         let inner = &self.inner;
         inner.check_model(probe)?;
         let people = inner.on_watchlists(watchlists);
         if people.as_ref().is_some_and(BTreeSet::is_empty) {
-            return Ok((Vec::new(), Negatives::new()));
+            return Ok(Candidates::default());
         }
         let query = SearchQuery { limit: CANDIDATES, people };
         let mut hits = inner.index.search(probe, &query).await?;
@@ -281,7 +322,30 @@ impl Gallery {
             Some((hit.person.clone(), near))
         };
         let negatives = hits.iter().filter_map(nearest).collect();
-        Ok((hits, negatives))
+        drop(kept);
+        let chances = self.classifier_in_use().and_then(|c| c.chances(probe, hits.iter().map(|h| &h.person)));
+        Ok(Candidates { negatives, chances, ..self.around(hits) })
+    }
+
+    /// Hits with what the gallery knows of their people whatever the probe: offsets, and who of them look alike.
+    pub(super) fn around(&self, hits: Vec<PersonHit>) -> Candidates {
+        let inner = &self.inner;
+        let mut found = Candidates::of(hits);
+        let people = inner.people.read().unwrap_or_else(PoisonError::into_inner);
+        let offset = |h: &PersonHit| Some((h.person.clone(), people.get(&h.person)?.threshold_offset));
+        found.offsets = found.hits.iter().filter_map(offset).filter(|(_, o)| *o != 0.0).collect();
+        drop(people);
+        let Some(range) = &inner.settings.alike else { return found };
+        let alike = inner.alike.read().unwrap_or_else(PoisonError::into_inner);
+        for (i, a) in found.hits.iter().enumerate() {
+            for b in &found.hits[i + 1..] {
+                if let Some(similarity) = alike.similarity(&a.person, &b.person) {
+                    found.wider.set(&a.person, &b.person, range.wider(similarity));
+                }
+            }
+        }
+        drop(alike);
+        found
     }
 
     /// Display name and watchlists of a person, from memory; `None` when there is no such person.
@@ -300,7 +364,7 @@ impl Gallery {
         let Some(hit) = decision.known() else { return (decision, None) };
         match self.person(&hit.person) {
             Some(person) => (decision, Some(person)),
-            None => (Decision::uncompared("the person was erased meanwhile", decision.threshold), None),
+            None => (Decision::uncompared(Why::erased(), decision.threshold), None),
         }
     }
 }
@@ -338,6 +402,15 @@ impl Inner {
         telemetry::gallery_faces(faces);
     }
 
+    /// Faces of these people came or went, or somebody was erased: look-alikes and classifier are to follow.
+    fn faces_changed(&self, people: impl IntoIterator<Item = PersonId>) {
+        if self.settings.alike.is_some() {
+            self.unlooked.lock().unwrap_or_else(PoisonError::into_inner).extend(people);
+        }
+        self.learned.write().unwrap_or_else(PoisonError::into_inner).stale = true;
+        self.changed.notify_one();
+    }
+
     fn settled(&self) {
         self.unsettled.store(false, Ordering::Release);
         self.revision.fetch_add(1, Ordering::AcqRel);
@@ -351,7 +424,7 @@ impl Inner {
     }
 
     /// Makes memory and index hold exactly what the store holds.
-    async fn repair(&self) -> Result<(), GalleryError> {
+    async fn repair(&self) -> Result<GalleryState, GalleryError> {
         let mut people = HashMap::new();
         let mut after: Option<PersonId> = None;
         loop {
@@ -369,6 +442,8 @@ impl Inner {
         let mut wrong = self.index.face_ids().await?;
         let mut missing = self.store.all_faces(&self.model).await?;
         self.count(missing.len() as u64);
+        let state = GalleryState::of(missing.iter().map(|f| (&f.id, &f.person)));
+        self.faces_changed(self.all_to_look_at());
         missing.retain(|face| !wrong.remove(&face.id));
         for face in &wrong {
             self.index.remove_face(face).await?;
@@ -379,7 +454,7 @@ impl Inner {
         if !(wrong.is_empty() && missing.is_empty()) {
             tracing::info!(added = missing.len(), removed = wrong.len(), "face index brought in line with the store");
         }
-        Ok(())
+        Ok(state)
     }
 
     fn check_model(&self, embedding: &Embedding) -> Result<(), GalleryError> {
@@ -402,10 +477,18 @@ impl Inner {
     }
 }
 
+#[path = "gallery_alike.rs"]
+mod looking_alike;
+#[path = "gallery_learning.rs"]
+mod learning;
+pub use learning::{ClassifierInfo, RouteInfo, Trained};
 #[path = "gallery_calibration.rs"]
 mod calibrating;
 pub use calibrating::Calibrated;
 
+#[cfg(test)]
+#[path = "gallery_learning_tests.rs"]
+mod learning_tests;
 #[cfg(test)]
 #[path = "gallery_tests.rs"]
 mod tests;

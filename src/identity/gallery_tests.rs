@@ -8,43 +8,49 @@ use async_trait::async_trait;
 use super::*;
 use crate::{face::Distance, identity::decision::tests::thresholds, inference::manifest};
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn settings() -> GallerySettings {
+    GallerySettings { route: Route::Similarity, alike: Some(AlikeRange { from: 0.97, full: 0.99 }) }
+}
+
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn id<T: std::str::FromStr<Err = crate::ids::IdError>>(text: &str) -> T {
+pub(super) fn id<T: std::str::FromStr<Err = crate::ids::IdError>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
-fn embedding(values: [f32; 2]) -> Embedding {
+pub(super) fn embedding(values: [f32; 2]) -> Embedding {
     Embedding { model: id("m"), distance: Distance::Cosine, values: values.as_slice().into() }
 }
 
-fn person(name: &str, watchlists: &[&str]) -> Person {
+pub(super) fn person(name: &str, watchlists: &[&str]) -> Person {
     Person {
         id: id(name),
         display_name: name.to_uppercase(),
         external_id: String::new(),
         labels: BTreeMap::new(),
         watchlists: watchlists.iter().map(ToString::to_string).collect(),
+        threshold_offset: 0.0,
         created: at(0),
         revision: 1,
     }
 }
 
-fn face(name: &str, of: &str, values: [f32; 2]) -> EnrolledFace {
+pub(super) fn face(name: &str, of: &str, values: [f32; 2]) -> EnrolledFace {
     let embedding = embedding(values);
     EnrolledFace { id: id(name), person: id(of), embedding, quality: 0.9, source: String::new(), created: at(0) }
 }
 
 /// In memory; fails as many calls as `failing` says.
 #[derive(Default)]
-struct FakeStore {
+pub(super) struct FakeStore {
     people: Mutex<BTreeMap<PersonId, Person>>,
     faces: Mutex<BTreeMap<FaceId, EnrolledFace>>,
     negatives: Mutex<Vec<(PersonId, Embedding)>>,
     failing_removals: AtomicU32,
     calibration: Mutex<Option<Calibration>>,
+    classifier: Mutex<Option<Vec<u8>>>,
 }
 
 fn fails(counter: &AtomicU32) -> Result<(), GalleryError> {
@@ -61,6 +67,13 @@ impl GalleryStore for FakeStore {
     }
     async fn set_calibration(&self, _model: &ModelId, calibration: Option<&Calibration>) -> Result<(), GalleryError> {
         *self.calibration.lock().unwrap() = calibration.cloned();
+        Ok(())
+    }
+    async fn classifier(&self, _model: &ModelId) -> Result<Option<Vec<u8>>, GalleryError> {
+        Ok(self.classifier.lock().unwrap().clone())
+    }
+    async fn set_classifier(&self, _model: &ModelId, bytes: Option<&[u8]>) -> Result<(), GalleryError> {
+        *self.classifier.lock().unwrap() = bytes.map(<[u8]>::to_vec);
         Ok(())
     }
     async fn insert_person(&self, person: &Person) -> Result<(), GalleryError> {
@@ -89,6 +102,7 @@ impl GalleryStore for FakeStore {
     async fn erase_person(&self, id: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
         fails(&self.failing_removals)?;
         self.people.lock().unwrap().remove(id).ok_or_else(|| GalleryError::PersonNotFound(id.clone()))?;
+        *self.classifier.lock().unwrap() = None;
         let mut faces = self.faces.lock().unwrap();
         let before = faces.len();
         faces.retain(|_, f| f.person != *id);
@@ -134,11 +148,11 @@ impl GalleryStore for FakeStore {
 }
 
 #[derive(Default)]
-struct FakeIndex {
+pub(super) struct FakeIndex {
     faces: Mutex<BTreeMap<FaceId, EnrolledFace>>,
     failing_upserts: AtomicU32,
     failing_removals: AtomicU32,
-    searches: AtomicU32,
+    pub(super) searches: AtomicU32,
 }
 
 #[async_trait]
@@ -165,7 +179,7 @@ impl VectorIndex for FakeIndex {
             let similarity = f.embedding.similarity(probe)?;
             let wanted = query.people.as_ref().is_none_or(|p| p.contains(&f.person));
             if wanted && best.get(&f.person).is_none_or(|h| h.similarity < similarity) {
-                let hit = PersonHit { person: f.person.clone(), face: f.id.clone(), similarity };
+                let hit = PersonHit { person: f.person.clone(), face: f.id.clone(), similarity, more: Vec::new() };
                 best.insert(f.person.clone(), hit);
             }
         }
@@ -182,19 +196,19 @@ impl VectorIndex for FakeIndex {
     }
 }
 
-struct House {
-    store: Arc<FakeStore>,
-    index: Arc<FakeIndex>,
-    gallery: Gallery,
+pub(super) struct House {
+    pub(super) store: Arc<FakeStore>,
+    pub(super) index: Arc<FakeIndex>,
+    pub(super) gallery: Gallery,
 }
 
 async fn opened(store: Arc<FakeStore>, index: Arc<FakeIndex>) -> House {
-    let gallery = Gallery::open(store.clone(), index.clone(), id("m")).await.unwrap();
+    let gallery = Gallery::open(store.clone(), index.clone(), id("m"), settings()).await.unwrap();
     House { store, index, gallery }
 }
 
 /// Anna (staff) looks to the right, Berta (vip) up.
-async fn furnished() -> House {
+pub(super) async fn furnished() -> House {
     let house = opened(Arc::default(), Arc::default()).await;
     house.gallery.create_person(person("anna", &["staff"])).await.unwrap();
     house.gallery.create_person(person("berta", &["vip"])).await.unwrap();
@@ -204,7 +218,7 @@ async fn furnished() -> House {
 }
 
 impl House {
-    async fn who(&self, values: [f32; 2], watchlists: &[&str]) -> Option<String> {
+    pub(super) async fn who(&self, values: [f32; 2], watchlists: &[&str]) -> Option<String> {
         let lists: Vec<String> = watchlists.iter().map(ToString::to_string).collect();
         let probes = [embedding(values)];
         let (decision, person) =
@@ -234,7 +248,7 @@ async fn a_calibration_is_kept_follows_the_gallery_and_can_be_forgotten() {
     assert_eq!((&kept, threshold), (&found.calibration, found.threshold));
     house.gallery.create_person(person("clara", &[])).await.unwrap();
     assert!(house.gallery.calibration().unwrap().1.cautious > threshold.cautious, "more people, a higher threshold");
-    let again = Gallery::open(house.store.clone(), house.index.clone(), id("m")).await.unwrap();
+    let again = Gallery::open(house.store.clone(), house.index.clone(), id("m"), settings()).await.unwrap();
     assert_eq!(again.calibration().unwrap().0, kept);
     let mut foreign = embedding([1.0, 0.0]);
     foreign.model = id("n");
@@ -247,7 +261,7 @@ async fn a_calibration_is_kept_follows_the_gallery_and_can_be_forgotten() {
 async fn an_index_of_another_installation_is_left_alone() {
     let index: Arc<FakeIndex> = Arc::default();
     index.upsert(&[face("x1", "xavier", [1.0, 0.0])]).await.unwrap();
-    let refused = Gallery::open(Arc::<FakeStore>::default(), index.clone(), id("m")).await.map(drop);
+    let refused = Gallery::open(Arc::<FakeStore>::default(), index.clone(), id("m"), settings()).await.map(drop);
     assert!(matches!(refused, Err(GalleryError::ForeignIndex { faces: 1, .. })), "{refused:?}");
     assert_eq!(index.face_ids().await.unwrap().len(), 1);
 }
@@ -371,11 +385,7 @@ async fn another_models_embedding_is_refused() {
     let house = furnished().await;
     let mut foreign = embedding([1.0, 0.0]);
     foreign.model = id("n");
-    let t = crate::identity::Thresholds {
-        similarity: 0.1,
-        margin: 0.0,
-        calibration: manifest::Calibration { midpoint: 0.0, slope: 1.0 },
-    };
+    let t = Thresholds::of_model(0.1, 0.0, manifest::Calibration { midpoint: 0.0, slope: 1.0 });
     let refused = house.gallery.identify_together(&[foreign.clone()], &[], &t).await;
     assert!(matches!(refused, Err(GalleryError::Incomparable(_))));
     let enrolled = EnrolledFace { embedding: foreign, ..face("a9", "anna", [1.0, 0.0]) };
@@ -415,7 +425,7 @@ async fn the_revision_counts_changes() {
 async fn a_negative_exemplar_can_be_taken_back_and_survives_nothing_else() {
     let store = Arc::new(FakeStore::default());
     let index = Arc::new(FakeIndex::default());
-    let gallery = Gallery::open(store.clone(), index, id("m")).await.unwrap();
+    let gallery = Gallery::open(store.clone(), index, id("m"), settings()).await.unwrap();
     gallery.create_person(person("anna", &[])).await.unwrap();
     gallery.add_face(face("f-1", "anna", [1.0, 0.0])).await.unwrap();
     let (stranger, anna) = (embedding([0.8, 0.6]), embedding([0.99, 0.14]));

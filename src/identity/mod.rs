@@ -5,7 +5,13 @@
 //! [`gallery::Gallery`] joins both; [`evidence::Evidence`] fuses the looks of a track and [`statement::TrackDecider`] says what is published.
 //! Faces that nobody knew may be kept ([`unknown::UnknownStore`]) and are grouped by person ([`cluster::Clusters`]). Absent on purpose: frames, cameras, databases.
 
+pub mod alike;
+mod assignment;
+pub mod basis;
 pub mod calibration;
+pub mod classifier;
+mod classifier_bytes;
+pub mod classifier_folds;
 pub mod cluster;
 pub mod cluster_score;
 pub mod decision;
@@ -18,10 +24,13 @@ pub mod statement;
 pub mod unknown;
 mod whispers;
 
+pub use alike::{Alike, AlikeRange};
+pub use basis::{Basis, NearFace, Route, ThresholdSource, Why, WhyCode};
 pub use calibration::Calibration;
-pub use decision::{Decision, Thresholds, Verdict};
+pub use classifier::{Classifier, TrainError};
+pub use decision::{Candidates, Decision, Thresholds, Verdict};
 pub use evidence::{Evidence, EvidenceSettings, Look, Taken};
-pub use gallery::{Calibrated, Gallery};
+pub use gallery::{Calibrated, ClassifierInfo, Gallery, GallerySettings, RouteInfo, Trained};
 pub use person::{EnrolledFace, GalleryError, GalleryStore, Person};
 pub use search::{PersonHit, SearchQuery, VectorIndex};
 pub use statement::{DeciderSettings, Statement, TrackDecider};

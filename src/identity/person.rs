@@ -25,6 +25,9 @@ pub struct Person {
     pub labels: BTreeMap<String, String>,
     /// Watchlists the person is on.
     pub watchlists: Vec<String>,
+    /// What is added to the threshold for this person, a similarity: above 0 is stricter. 0: as everybody.
+    #[serde(default)]
+    pub threshold_offset: f32,
     /// When the person was added.
     pub created: Timestamp,
     /// Counts up by one with each change; the etag of the API.
@@ -86,6 +89,9 @@ pub enum GalleryError {
     /// The store failed for good.
     #[error("the gallery store failed: {0}")]
     Storage(String),
+    /// No classifier can be trained.
+    #[error(transparent)]
+    Training(#[from] super::TrainError),
     /// The gallery and the strangers given are too few to learn from.
     #[error(transparent)]
     TooLittle(#[from] super::calibration::TooLittle),
@@ -139,4 +145,9 @@ pub trait GalleryStore: Send + Sync {
     async fn calibration(&self, model: &ModelId) -> Result<Option<Calibration>, GalleryError>;
     /// Keeps a calibration for a model, or forgets it.
     async fn set_calibration(&self, model: &ModelId, calibration: Option<&Calibration>) -> Result<(), GalleryError>;
+    /// The bytes of the classifier kept for a model.
+    async fn classifier(&self, model: &ModelId) -> Result<Option<Vec<u8>>, GalleryError>;
+    /// Keeps a classifier for a model, or forgets it. [`GalleryStore::erase_person`] forgets those of all models: the erased faces shaped
+    /// every weight.
+    async fn set_classifier(&self, model: &ModelId, bytes: Option<&[u8]>) -> Result<(), GalleryError>;
 }

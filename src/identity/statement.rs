@@ -12,7 +12,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    decision::{Decision, Verdict},
+    Why, WhyCode,
+    decision::Decision,
     evidence::{Evidence, EvidenceSettings, Look, Taken},
 };
 use crate::{
@@ -160,15 +161,15 @@ impl TrackDecider {
     }
 
     /// The track ended: the statement that is still owed, if none was made. `unusable` says why no crop could be used.
-    pub fn end(&mut self, unusable: Option<&str>) -> Option<Statement> {
+    pub fn end(&mut self, unusable: Option<Why>) -> Option<Statement> {
         if self.said.is_some() {
             return None;
         }
         let (decision, looks) = match self.last.clone() {
             Some((decision, looks)) => (self.withheld(decision, looks), looks),
             None => {
-                let reason = unusable.unwrap_or("no picture of the face could be used before it was gone");
-                (Decision::uncompared(reason, self.threshold), self.evidence.looks())
+                let none = || Why::plain(WhyCode::NoLook, "no picture of the face could be used before it was gone");
+                (Decision::uncompared(unusable.unwrap_or_else(none), self.threshold), self.evidence.looks())
             }
         };
         Some(self.say(decision, looks))
@@ -221,12 +222,13 @@ impl TrackDecider {
     /// The decision as it is published when nobody may be named on so few looks.
     fn withheld(&self, mut decision: Decision, looks: u32) -> Decision {
         if decision.known().is_some() && !self.suffices(&decision, looks, 0.0) {
-            decision.verdict = Verdict::Unknown(format!(
-                "too few looks: {looks} at similarity {:.2}, needs {} that agree or one of {:.2}",
+            let needed = self.settings.min_looks;
+            let text = format!(
+                "too few looks: {looks} at similarity {:.2}, needs {needed} that agree or one of {:.2}",
                 decision.similarity,
-                self.settings.min_looks,
                 decision.threshold + self.settings.single_look_extra
-            ));
+            );
+            decision.withdraw(Why::new(WhyCode::TooFewLooks, text, looks as f32, needed as f32));
         }
         decision
     }

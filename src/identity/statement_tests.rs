@@ -2,9 +2,9 @@ use super::*;
 use crate::{
     face::Distance,
     identity::{
-        PersonHit, Thresholds,
+        Candidates, PersonHit, Thresholds, Why, WhyCode,
         decision::{
-            Negatives, decide,
+            decide,
             tests::{hit, thresholds},
         },
     },
@@ -25,7 +25,7 @@ fn look(ms: i64, degrees: f32) -> Look {
 /// A decision at threshold 0.42, margin 0.03.
 fn found(hits: &[(&str, f32)]) -> Decision {
     let hits: Vec<PersonHit> = hits.iter().map(|(p, s)| hit(p, *s)).collect();
-    decide(&hits, &Negatives::new(), &thresholds())
+    decide(&Candidates::of(hits), &thresholds())
 }
 
 fn decider() -> TrackDecider {
@@ -131,7 +131,7 @@ fn taking_a_name_back_is_a_choice() {
 fn a_track_without_usable_looks_ends_unknown_with_the_reason() {
     let mut d = decider();
     assert_eq!(d.tick(at(60_000)), None);
-    let said = d.end(Some("face too small: 31 px, needs 40")).unwrap();
+    let said = d.end(Some(Why::new(WhyCode::TooSmall, "face too small: 31 px, needs 40", 31.0, 40.0))).unwrap();
     assert_eq!(said.decision.reason(), Some("face too small: 31 px, needs 40"));
     assert_eq!((said.looks, said.decision.threshold), (0, 0.42));
     assert_eq!(d.end(None), None);
@@ -213,7 +213,7 @@ fn sum(a: &[f32], b: &[f32]) -> Vec<f32> {
 /// `who` draws the true face; looks differ by noise, part of it shared by the whole track.
 fn named(gallery: &[Embedding], looks: i64, tracks: usize, mut who: impl FnMut(&mut Dice) -> Vec<f32>) -> (f32, f32) {
     let calibration = Calibration { midpoint: 0.4, slope: 20.0 };
-    let t = Thresholds { similarity: 0.36, margin: 0.02, calibration };
+    let t = Thresholds::of_model(0.36, 0.02, calibration);
     let mut dice = Dice(7);
     let (mut fused, mut any) = (0, 0);
     for _ in 0..tracks {
@@ -223,7 +223,7 @@ fn named(gallery: &[Embedding], looks: i64, tracks: usize, mut who: impl FnMut(&
             let mut hits: Vec<PersonHit> =
                 gallery.iter().enumerate().map(|(i, g)| hit(&format!("p{i}"), g.similarity(probe).unwrap())).collect();
             hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
-            decide(&hits, &Negatives::new(), &t)
+            decide(&Candidates::of(hits), &t)
         };
         let mut decider = TrackDecider::new(DeciderSettings::default(), t.similarity);
         let mut once = false;

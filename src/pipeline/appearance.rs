@@ -11,11 +11,11 @@ use crate::{
     frame::{Frame, Picture, Point, annotate, crop},
     identity::{
         DeciderSettings, Decision, Gallery, Look, Statement, Taken, Thresholds, TrackDecider, UnknownChange,
-        UnknownFace, Verdict,
+        UnknownFace, Why, WhyCode,
     },
     ids::{CameraId, EventId, FaceId, ModelId, TrackId},
     time::{self, CaptureOrigin, CaptureTime, Timestamp},
-    track::{EndedTrack, LookPlanner, LookSettings},
+    track::{EndedTrack, LookPlanner, LookSettings, best_shot::Skip},
 };
 
 /// Looks that may be taken at once, budget and interval permitting, when one was doubted.
@@ -177,7 +177,7 @@ impl Appearance {
     /// RECOGNIZED, UNKNOWN or CORRECTED.
     pub(super) fn stated(&mut self, mut statement: Statement, gallery: &Gallery, ctx: &Context) -> Draft {
         if statement.decision.known().is_some_and(|hit| gallery.person(&hit.person).is_none()) {
-            statement.decision.verdict = Verdict::Unknown("the person was erased meanwhile".into());
+            statement.decision.withdraw(Why::erased());
         }
         let kind = match (statement.correction, statement.decision.known()) {
             (true, _) => EventKind::Corrected,
@@ -198,8 +198,8 @@ impl Appearance {
     /// What is still owed, then LEFT.
     pub(super) fn left(mut self, ended: &EndedTrack, gallery: &Gallery, ctx: &Context) -> Vec<Draft> {
         let mut drafts: Vec<Draft> = self.appeared(ctx).into_iter().collect();
-        let unusable = self.planner.why_unusable().map(|skip| skip.to_string());
-        if let Some(statement) = self.decider.end(unusable.as_deref()) {
+        let unusable = self.planner.why_unusable().map(|skip| unusable(&skip));
+        if let Some(statement) = self.decider.end(unusable) {
             drafts.push(self.stated(statement, gallery, ctx));
         }
         let mut left = self.draft(EventKind::Left, ctx);
@@ -252,18 +252,21 @@ impl Appearance {
 }
 
 fn matched(decision: &Decision, gallery: &Gallery) -> EventMatch {
-    let person = decision.known().and_then(|hit| gallery.person(&hit.person)).map(|person| NamedPerson {
-        id: person.id,
-        display_name: person.display_name,
-        watchlists: person.watchlists,
-    });
-    EventMatch {
-        person,
-        similarity: decision.similarity,
-        margin: decision.margin,
-        threshold: decision.threshold,
-        confidence: decision.confidence,
-        reason: decision.reason().unwrap_or_default().to_owned(),
+    let person = decision.known().and_then(|hit| gallery.person(&hit.person)).map(NamedPerson::from);
+    EventMatch::of(decision, person)
+}
+
+/// Why no crop of a face could be used, as data.
+fn unusable(skip: &Skip) -> Why {
+    let text = skip.to_string();
+    match skip {
+        Skip::TooSmall { px, needs } => Why::new(WhyCode::TooSmall, text, *px, *needs),
+        Skip::Poor { quality, needs } => {
+            let code =
+                if quality.sharpness <= quality.frontality { WhyCode::TooBlurred } else { WhyCode::TurnedAway };
+            Why::new(code, text, quality.value, *needs)
+        }
+        Skip::TooSoon | Skip::NothingNew | Skip::Spent => Why::plain(WhyCode::NoLook, text),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     event::EventKind,
     face::{Detection, Embedding, FaceError, Quality},
     frame::{Frame, Point, region},
-    identity::{Look, Taken},
+    identity::{Look, Taken, ThresholdSource},
     ids::TrackId,
     telemetry,
     time::{self, CaptureOrigin, CaptureTime, Timestamp},
@@ -51,6 +51,11 @@ struct Newest {
     arrived: Timestamp,
     looked_at: Instant,
     size: (u32, u32),
+}
+
+/// A camera's own threshold.
+pub(super) fn own_threshold(spec: &CameraSpec) -> Option<(f32, ThresholdSource)> {
+    spec.threshold_override.map(|t| (t, ThresholdSource::Camera))
 }
 
 /// Faces of one camera.
@@ -370,7 +375,7 @@ impl CameraFaces {
                 &self.parts.engine,
                 &self.parts.gallery,
                 &self.parts.identity,
-                self.spec.threshold_override,
+                own_threshold(&self.spec),
             ),
             model: embedder.id.clone(),
             min_face_px: embedder.embedder.as_ref().map_or(0.0, |e| e.min_face_px),

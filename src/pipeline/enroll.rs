@@ -255,7 +255,7 @@ async fn somebody_else(
     embedding: &Embedding,
 ) -> Result<Option<Refusal>, PictureError> {
     let threshold = desk.thresholds(None).similarity;
-    let (hits, _) = desk.gallery.candidates(embedding, &[]).await?;
+    let hits = desk.gallery.candidates(embedding, &[]).await?.hits;
     let own = hits.iter().find(|h| &h.person == person).map_or(f32::NEG_INFINITY, |h| h.similarity);
     let other = hits.iter().find(|h| &h.person != person && h.similarity >= threshold && h.similarity > own);
     Ok(other.map(|hit| {

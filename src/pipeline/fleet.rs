@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    camera_faces,
     camera_loop::{LoopParts, LoopShared},
     camera_tasks::{self, CameraParts},
     picture,
@@ -276,7 +277,7 @@ impl Fleet {
             FleetError::NoFrame { camera: id.clone(), why: format!("it is {}{why}", view.status.state.as_str()) }
         })?;
         let desk = &self.0.parts.loops.desk;
-        let thresholds = desk.thresholds(view.spec.threshold_override);
+        let thresholds = desk.thresholds(camera_faces::own_threshold(&view.spec));
         let faces =
             if annotate { desk.answer(&frame.picture, &view.spec.watchlists, &thresholds).await? } else { Vec::new() };
         let (drawn_picture, drawn_faces) = (frame.picture.clone(), faces.clone());

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::unknowns::{Unknowns, UnknownsError};
+use super::{
+    picture,
+    unknowns::{Unknowns, UnknownsError},
+};
 use crate::{
     event::{Event, EventKind, log::EventQuery},
     face::{Detection, Embedding, Quality},
@@ -57,7 +60,7 @@ impl Unknowns {
     /// # Errors
     /// When the picture can't be used, or store or log fails.
     pub async fn search_past(&self, image: Bytes, query: PastQuery) -> Result<Past, UnknownsError> {
-        let threshold = self.desk().thresholds(query.threshold).similarity;
+        let threshold = self.desk().thresholds(picture::requested(query.threshold)).similarity;
         let (face, probe) = self.desk().largest(image).await?;
         let kept = self.similarities(probe.clone()).await?;
         let kept: HashMap<TrackId, (UnknownId, f32)> =

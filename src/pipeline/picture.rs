@@ -10,7 +10,7 @@ use super::{enroll, fleet::FaceAnswer, label};
 use crate::{
     face::{Detection, Embedding, FaceEngine, FaceError, Quality},
     frame::{Picture, annotate, crop, still, still::StillError, still::StillLimits},
-    identity::{Decision, Gallery, GalleryError, Thresholds},
+    identity::{Decision, Gallery, GalleryError, Route, ThresholdSource, Thresholds, Why, WhyCode},
     ids::PersonId,
 };
 
@@ -100,6 +100,10 @@ pub struct IdentitySettings {
     pub verification_threshold: Option<f32>,
     /// Least lead over the second best person; `None` takes the model's.
     pub margin: Option<f32>,
+    /// What chooses among the people who are near enough: `similarity` or `classifier`.
+    pub decision: Route,
+    /// Lead in probability, 0 to 1, with which the classifier is sure and the margin is waived; `None` takes 0.5.
+    pub classifier_lead: Option<f32>,
 }
 
 /// Answers questions about still pictures. Cheap to clone.
@@ -142,8 +146,8 @@ impl PictureDesk {
         Self { engine, gallery, limits, faces_limit, identity, enroll, waiting, in_work }
     }
 
-    /// Thresholds for 1:N with the embedder in use. `threshold` overrides the least similarity.
-    pub fn thresholds(&self, threshold: Option<f32>) -> Thresholds {
+    /// Thresholds for 1:N with the embedder in use. `threshold` overrides the least similarity, and says whose it is.
+    pub fn thresholds(&self, threshold: Option<(f32, ThresholdSource)>) -> Thresholds {
         thresholds(&self.engine, &self.gallery, &self.identity, threshold)
     }
 
@@ -173,7 +177,7 @@ impl PictureDesk {
         annotate: bool,
     ) -> Result<(Found<FaceAnswer>, Option<Bytes>), PictureError> {
         let picture = self.decode(image).await?;
-        let faces = self.answer(&picture, watchlists, &self.thresholds(threshold)).await?;
+        let faces = self.answer(&picture, watchlists, &self.thresholds(requested(threshold))).await?;
         let jpeg = if annotate {
             let (picture, faces) = (picture.clone(), faces.clone());
             Some(blocking(move || drawn(&picture, &faces)).await??)
@@ -207,7 +211,8 @@ impl PictureDesk {
             .map(|(detection, quality)| {
                 let small = || {
                     let text = format!("face too small: {:.0} px, needs {min_px:.0}", quality.size_px);
-                    (Decision::uncompared(text, thresholds.similarity), None)
+                    let why = Why::new(WhyCode::TooSmall, text, quality.size_px, min_px);
+                    (Decision::uncompared(why, thresholds.similarity), None)
                 };
                 let answer = if quality.size_px >= min_px { decided.next() } else { None };
                 let (decision, person) = answer.unwrap_or_else(small);
@@ -300,20 +305,28 @@ pub(super) fn thresholds(
     engine: &FaceEngine,
     gallery: &Gallery,
     settings: &IdentitySettings,
-    threshold: Option<f32>,
+    threshold: Option<(f32, ThresholdSource)>,
 ) -> Thresholds {
     let spec = engine.embedder().embedder.as_ref();
+    let (similarity, source) = threshold
+        .or(settings.identification_threshold.map(|t| (t, ThresholdSource::Config)))
+        .or_else(|| gallery.calibration().map(|(_, learned)| (learned.cautious, ThresholdSource::Calibrated)))
+        .or(spec.map(|s| (s.identification_threshold, ThresholdSource::Model)))
+        .unwrap_or((1.0, ThresholdSource::Model));
     Thresholds {
-        similarity: threshold
-            .or(settings.identification_threshold)
-            .or_else(|| gallery.calibration().map(|(_, learned)| learned.cautious))
-            .or(spec.map(|s| s.identification_threshold))
-            .unwrap_or(1.0),
+        similarity,
+        source,
+        lead: settings.classifier_lead.unwrap_or(Thresholds::LEAD),
         margin: settings.margin.or(spec.map(|s| s.margin)).unwrap_or(0.0),
         calibration: spec
             .map(|s| s.calibration)
             .unwrap_or(crate::inference::manifest::Calibration { midpoint: 1.0, slope: 1.0 }),
     }
+}
+
+/// A threshold that a request asks for.
+pub(super) fn requested(threshold: Option<f32>) -> Option<(f32, ThresholdSource)> {
+    threshold.map(|t| (t, ThresholdSource::Request))
 }
 
 /// The picture with boxes and names, as JPEG.

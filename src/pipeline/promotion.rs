@@ -7,7 +7,7 @@ use super::unknowns::{Inner, UnknownsError};
 use crate::{
     event::{EventKind, EventLogError, EventMatch, NamedPerson, NewEvent},
     face::Embedding,
-    identity::{EnrolledFace, GalleryError, Person, UnknownChange, UnknownFace},
+    identity::{Basis, EnrolledFace, GalleryError, Person, PersonHit, UnknownChange, UnknownFace},
     ids::{EventId, PersonId, UnknownId},
     telemetry, time,
 };
@@ -128,7 +128,7 @@ impl Inner {
     ) -> Result<(), UnknownsError> {
         let threshold = self.desk.thresholds(None).similarity;
         for face in faces {
-            let (hits, _) = self.gallery.candidates(&face.template, &[]).await?;
+            let hits = self.gallery.candidates(&face.template, &[]).await?.hits;
             let own = hits.iter().find(|h| h.person == *person).map_or(f32::NEG_INFINITY, |h| h.similarity);
             let other = hits.into_iter().find(|h| h.person != *person && h.similarity >= threshold.max(own));
             if let Some(hit) = other {
@@ -142,7 +142,7 @@ impl Inner {
     /// Corrects what was said about the group's appearances; each face goes in the transaction that writes its correction.
     async fn correct(&self, group: UnknownId, faces: &[UnknownFace], person: &PersonId) -> Result<u32, UnknownsError> {
         let named = self.gallery.person(person).ok_or_else(|| GalleryError::PersonNotFound(person.clone()))?;
-        let named = NamedPerson { id: named.id, display_name: named.display_name, watchlists: named.watchlists };
+        let named = NamedPerson::from(named);
         let (mut corrections, mut silent) = (Vec::new(), Vec::new());
         for face in faces {
             match self.log.get(&face.event).await {
@@ -177,19 +177,22 @@ impl Inner {
     async fn figures(&self, face: &UnknownFace, person: &NamedPerson) -> Result<EventMatch, UnknownsError> {
         let thresholds = self.desk.thresholds(None);
         let hits = match self.gallery.candidates(&face.template, &[]).await {
-            Ok((hits, _)) => hits,
+            Ok(found) => found.hits,
             Err(GalleryError::Incomparable(_)) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let similarity = hits.iter().find(|h| h.person == person.id).map_or(0.0, |h| h.similarity);
-        let second = hits.iter().find(|h| h.person != person.id).map_or(-1.0, |h| h.similarity);
+        let own = hits.iter().find(|h| h.person == person.id);
+        let similarity = own.map_or(0.0, |h| h.similarity);
+        let second = hits.iter().find(|h| h.person != person.id).map(|h| h.similarity);
+        let faces = own.map(PersonHit::near_faces).unwrap_or_default();
         Ok(EventMatch {
             person: Some(person.clone()),
             similarity,
-            margin: similarity - second,
+            margin: similarity - second.unwrap_or(-1.0),
             threshold: thresholds.similarity,
             confidence: thresholds.calibration.confidence(similarity),
-            reason: String::new(),
+            basis: Basis { faces, runner_up: second, source: thresholds.source, ..Basis::default() },
+            ..EventMatch::default()
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     event::EventLog,
     face::{FaceEngine, FaceError},
     frame::still::StillLimits,
-    identity::{Gallery, GalleryError, GalleryStore, VectorIndex},
+    identity::{AlikeRange, Gallery, GalleryError, GallerySettings, GalleryStore, VectorIndex},
     ids::ModelId,
     models::{self, ModelError},
     pipeline::{
@@ -101,7 +101,14 @@ impl Recognition {
             (_, None) => return Err(FaceError::Runtime(format!("model {} is no embedder", embedder.id)).into()),
         };
         let people: Arc<dyn GalleryStore> = store.clone();
-        let gallery = Gallery::open(people, index, embedder.id.clone()).await?;
+        let settings = GallerySettings {
+            route: config.identity.decision,
+            alike: embedder.embedder.as_ref().map(|spec| AlikeRange {
+                from: spec.verification_threshold,
+                full: spec.identification_threshold,
+            }),
+        };
+        let gallery = Gallery::open(people, index, embedder.id.clone(), settings).await?;
         let limits = StillLimits { bytes: config.limits.picture_bytes, pixels: config.limits.picture_pixels };
         let desk = PictureDesk::new(
             engine.clone(),
@@ -212,6 +219,13 @@ impl Server {
             let unknowns = unknowns.clone();
             async move {
                 retention::run(log, days, unknowns, stop).await;
+                Ok(())
+            }
+        });
+        tasks.spawn({
+            let (gallery, stop) = (recognition.gallery.clone(), stop.clone());
+            async move {
+                gallery.tend(stop).await;
                 Ok(())
             }
         });

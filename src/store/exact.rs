@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::{
     face::{Distance, Embedding, embedding::IncomparableError},
-    identity::{EnrolledFace, GalleryError, PersonHit, SearchQuery, VectorIndex},
+    identity::{EnrolledFace, GalleryError, NearFace, PersonHit, SearchQuery, VectorIndex, basis::MOST_FACES},
     ids::{FaceId, ModelId, PersonId},
 };
 
@@ -52,7 +52,7 @@ impl Matrix {
     }
 
     fn search(&self, probe: &[f32], distance: Distance, query: &SearchQuery) -> Vec<PersonHit> {
-        let mut best: BTreeMap<&PersonId, (f32, usize)> = BTreeMap::new();
+        let mut best: BTreeMap<&PersonId, Nearest> = BTreeMap::new();
         for (row, values) in self.values.chunks_exact(probe.len().max(1)).enumerate() {
             let person = &self.people[row];
             if query.people.as_ref().is_some_and(|wanted| !wanted.contains(person)) {
@@ -62,22 +62,32 @@ impl Matrix {
                 Distance::Cosine => dot(probe, values),
                 Distance::Euclidean => 1.0 - squared_distance(probe, values).sqrt(),
             };
-            let entry = best.entry(person).or_insert((similarity, row));
-            if similarity > entry.0 {
-                *entry = (similarity, row);
-            }
+            best.entry(person).or_insert(NONE).put(similarity, row);
         }
-        let mut hits: Vec<PersonHit> = best
-            .into_iter()
-            .map(|(person, (similarity, row))| PersonHit {
-                person: person.clone(),
-                face: self.faces[row].clone(),
-                similarity,
-            })
-            .collect();
-        hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
-        hits.truncate(query.limit);
-        hits
+        let mut best: Vec<(&PersonId, Nearest)> = best.into_iter().collect();
+        best.sort_by(|(_, a), (_, b)| b.0[0].0.total_cmp(&a.0[0].0));
+        best.truncate(query.limit);
+        let face = |(similarity, row): (f32, usize)| NearFace { face: self.faces[row].clone(), similarity };
+        let hit = |(person, near): (&PersonId, Nearest)| {
+            PersonHit::of(person.clone(), near.0.into_iter().filter(|(_, row)| *row != NOBODY).map(face).collect())
+        };
+        best.into_iter().filter_map(hit).collect()
+    }
+}
+
+/// The nearest rows of a person, nearest first.
+#[derive(Clone, Copy)]
+struct Nearest([(f32, usize); MOST_FACES]);
+
+const NOBODY: usize = usize::MAX;
+const NONE: Nearest = Nearest([(f32::NEG_INFINITY, NOBODY); MOST_FACES]);
+
+impl Nearest {
+    fn put(&mut self, similarity: f32, row: usize) {
+        // A free place is taken by anything, also by what is not a number.
+        let Some(place) = self.0.iter().position(|(s, r)| *r == NOBODY || similarity > *s) else { return };
+        self.0[place..].rotate_right(1);
+        self.0[place] = (similarity, row);
     }
 }
 

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     camera::spec::Secret,
     face::{Distance, Embedding, embedding::IncomparableError},
-    identity::{EnrolledFace, GalleryError, PersonHit, SearchQuery, VectorIndex},
+    identity::{EnrolledFace, GalleryError, NearFace, PersonHit, SearchQuery, VectorIndex, basis::MOST_FACES},
     ids::{FaceId, ModelId, PersonId},
 };
 
@@ -236,14 +236,15 @@ impl QdrantIndex {
         ))
     }
 
-    fn hit(&self, point: &ScoredPoint) -> Result<PersonHit, GalleryError> {
+    /// The person and the face of a point.
+    fn near(&self, point: &ScoredPoint) -> Result<(PersonId, NearFace), GalleryError> {
         let person = id(point.payload.get(PERSON)).ok_or_else(|| self.foreign())?;
         let face = id(point.payload.get(FACE)).ok_or_else(|| self.foreign())?;
         let similarity = match self.distance {
             Distance::Cosine => point.score,
             Distance::Euclidean => 1.0 - point.score,
         };
-        Ok(PersonHit { person, face, similarity })
+        Ok((person, NearFace { face, similarity }))
     }
 
     fn face_of(&self, point: &RetrievedPoint) -> Result<FaceId, GalleryError> {
@@ -346,7 +347,7 @@ impl VectorIndex for QdrantIndex {
         let mut ask = QueryPointGroupsBuilder::new(&self.collection, PERSON)
             .query(probe.values.to_vec())
             .limit(query.limit as u64)
-            .group_size(1u64)
+            .group_size(MOST_FACES as u64)
             .with_payload(true)
             .params(SearchParamsBuilder::default().hnsw_ef(CANDIDATES))
             .read_consistency(most_nodes());
@@ -354,8 +355,12 @@ impl VectorIndex for QdrantIndex {
             ask = ask.filter(of_people(people));
         }
         let groups = self.call(self.client.query_groups(ask)).await?.result.unwrap_or_default().groups;
-        let nearest = groups.iter().filter_map(|g| g.hits.first());
-        let mut hits = nearest.map(|p| self.hit(p)).collect::<Result<Vec<_>, _>>()?;
+        let mut hits = Vec::with_capacity(groups.len());
+        for group in &groups {
+            let near = group.hits.iter().map(|p| self.near(p)).collect::<Result<Vec<_>, _>>()?;
+            let Some(person) = near.first().map(|(person, _)| person.clone()) else { continue };
+            hits.extend(PersonHit::of(person, near.into_iter().map(|(_, face)| face).collect()));
+        }
         hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
         Ok(hits)
     }

@@ -263,6 +263,7 @@ fn anybody(id: &str) -> identity::Person {
         external_id: String::new(),
         labels: BTreeMap::new(),
         watchlists: Vec::new(),
+        threshold_offset: 0.0,
         created: now(),
         revision: 1,
     }

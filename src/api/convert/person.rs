@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{excerpt, time};
 use crate::{
-    identity::{EnrolledFace, Person, person::ErasureReceipt},
+    identity::{EnrolledFace, Person, alike::Neighbour, person::ErasureReceipt},
     ids::PersonId,
     pipeline::picture::RefusalReason,
     proto::v1,
     time::Timestamp,
 };
 
-/// A person with its number of faces.
-pub fn to_wire(person: &Person, faces: u32) -> v1::Person {
+/// A person with its number of faces and whom it looks like.
+pub fn to_wire(person: &Person, faces: u32, alike: &[Neighbour]) -> v1::Person {
     v1::Person {
         name: format!("people/{}", person.id),
         display_name: person.display_name.clone(),
@@ -22,6 +22,11 @@ pub fn to_wire(person: &Person, faces: u32) -> v1::Person {
         face_count: faces,
         create_time: Some(time(person.created)),
         etag: person.revision.to_string(),
+        threshold_offset: person.threshold_offset,
+        looks_like: alike
+            .iter()
+            .map(|n| v1::AlikePerson { person: format!("people/{}", n.person), similarity: n.similarity })
+            .collect(),
     }
 }
 
@@ -37,12 +42,18 @@ pub fn from_wire(id: PersonId, wire: v1::Person, now: Timestamp) -> Result<Perso
         external_id: wire.external_id,
         labels: wire.labels.into_iter().collect::<BTreeMap<_, _>>(),
         watchlists: wire.watchlists,
+        threshold_offset: wire.threshold_offset,
         created: now,
         revision: 1,
     };
     check(&person)?;
     Ok(person)
 }
+
+/// Largest offset of a threshold, either way.
+const MOST_OFFSET: f32 = 0.3;
+/// Fields that can be changed.
+const FIELDS: [&str; 5] = ["display_name", "external_id", "labels", "watchlists", "threshold_offset"];
 
 /// Checks what types can't exclude.
 ///
@@ -70,6 +81,11 @@ pub fn check(person: &Person) -> Result<(), Vec<(String, String)>> {
         "watchlists",
         "at most 64, each of 1 to 63 bytes",
     );
+    need(
+        person.threshold_offset.abs() <= MOST_OFFSET,
+        "threshold_offset",
+        "is added to the threshold and no threshold itself; give -0.3 to 0.3, such as 0.05 for stricter",
+    );
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -80,13 +96,8 @@ pub fn check(person: &Person) -> Result<(), Vec<(String, String)>> {
 pub fn apply(person: &mut Person, wire: v1::Person, paths: &[String]) -> Result<(), Vec<(String, String)>> {
     let all = paths.is_empty();
     let has = |path: &str| paths.iter().any(|p| p == path);
-    if let Some(bad) =
-        paths.iter().find(|p| !["display_name", "external_id", "labels", "watchlists"].contains(&p.as_str()))
-    {
-        let text = format!(
-            "{:?} is no field that can be changed; there are display_name, external_id, labels, watchlists",
-            excerpt(bad)
-        );
+    if let Some(bad) = paths.iter().find(|p| !FIELDS.contains(&p.as_str())) {
+        let text = format!("{:?} is no field that can be changed; there are {}", excerpt(bad), FIELDS.join(", "));
         return Err(vec![("update_mask".into(), text)]);
     }
     if has("display_name") || (all && !wire.display_name.is_empty()) {
@@ -100,6 +111,9 @@ pub fn apply(person: &mut Person, wire: v1::Person, paths: &[String]) -> Result<
     }
     if has("watchlists") || (all && !wire.watchlists.is_empty()) {
         person.watchlists = wire.watchlists;
+    }
+    if has("threshold_offset") || (all && wire.threshold_offset != 0.0) {
+        person.threshold_offset = wire.threshold_offset;
     }
     check(person)
 }

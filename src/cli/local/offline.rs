@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use super::configured;
 use crate::{
@@ -37,6 +38,8 @@ impl Recognizer {
             )?;
         }
         let recognition = Recognition::open(&config).await?;
+        // Look-alikes and classifier as the server would have them.
+        recognition.gallery.catch_up(&CancellationToken::new()).await?;
         if let Some(warning) = foreign(&config, &recognition).await? {
             io.remark(warning)?;
         }

@@ -271,6 +271,31 @@ impl GalleryStore for SqliteStore {
         });
         done.await.map_err(failed)
     }
+
+    async fn classifier(&self, model: &ModelId) -> Result<Option<Vec<u8>>, GalleryError> {
+        let key = model.clone();
+        self.read(move |c| classifier(c, key.as_str())).await.map_err(failed)
+    }
+
+    async fn set_classifier(&self, model: &ModelId, bytes: Option<&[u8]>) -> Result<(), GalleryError> {
+        let (key, bytes) = (model.clone(), bytes.map(<[u8]>::to_vec));
+        let done = self.write(move |c| {
+            match bytes {
+                Some(bytes) => {
+                    let sql = "INSERT OR REPLACE INTO classifiers (model, body) VALUES (?1, ?2)";
+                    c.execute(sql, params![key.as_str(), bytes])?
+                }
+                None => c.execute("DELETE FROM classifiers WHERE model = ?1", [key.as_str()])?,
+            };
+            Ok(())
+        });
+        done.await.map_err(failed)
+    }
+}
+
+/// The classifier of a model as bytes.
+fn classifier(c: &Connection, model: &str) -> Result<Option<Vec<u8>>, CommandError> {
+    Ok(c.query_row("SELECT body FROM classifiers WHERE model = ?1", [model], |r| r.get(0)).optional()?)
 }
 
 fn calibration_key(model: &ModelId) -> String {
@@ -314,6 +339,8 @@ fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureRece
         }
     }
     c.execute("DELETE FROM people WHERE id = ?1", [id])?;
+    // The erased faces shaped every weight, of whatever person.
+    c.execute("DELETE FROM classifiers", [])?;
     let receipt = ErasureReceipt {
         id: uuid::Uuid::now_v7().to_string(),
         person: person.clone(),

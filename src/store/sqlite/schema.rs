@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use crate::store::StoreError;
 
 /// One step a version; never change a step that was released.
-pub(super) const STEPS: [&str; 2] = [
+pub(super) const STEPS: [&str; 3] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE cameras (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, spec TEXT NOT NULL) STRICT;
@@ -64,7 +64,11 @@ CREATE TABLE unknown_faces (
 ) STRICT;
 CREATE INDEX unknown_faces_of_group ON unknown_faces(in_group);
 ",
+    CLASSIFIERS,
 ];
+
+/// One trained classifier a model.
+const CLASSIFIERS: &str = "CREATE TABLE classifiers (model TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;";
 
 /// Brings the schema up to date.
 pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

@@ -42,6 +42,7 @@ fn anna() -> Person {
         external_id: String::new(),
         labels: BTreeMap::new(),
         watchlists: vec!["staff".into()],
+        threshold_offset: 0.05,
         created: now(),
         revision: 1,
     }
@@ -75,7 +76,7 @@ fn recognized(person: &Person) -> NewEvent {
         margin: 0.1,
         threshold: 0.4,
         confidence: 0.9,
-        reason: String::new(),
+        ..EventMatch::default()
     });
     event.template = Some(vec![0.25, -1.5, 3.0]);
     event.image = Some(bytes::Bytes::from_static(b"picture of Annabella Quux"));
