@@ -4,8 +4,8 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Services, convert,
-    training::{self, TrainingStream},
     status::{IntoStatus, invalid_field},
+    training::{self, TrainingStream},
 };
 use crate::{
     face::{Distance, Embedding},

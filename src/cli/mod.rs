@@ -97,6 +97,8 @@ pub enum Command {
     Verify(remote::verify::Args),
     /// Learn the threshold that keeps a promised rate of false names.
     Calibrate(remote::calibrate::Args),
+    /// Train a classifier on the enrolled faces, and tell how good it is on faces it has not seen.
+    Train(remote::train::Args),
     /// Print events as they happen.
     Watch(remote::watch::Args),
     /// Look at past events and judge them.
@@ -183,6 +185,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         }
         Command::Verify(args) => remote::verify::run(args, &globals, io).await,
         Command::Calibrate(args) => remote::calibrate::run(args, &globals, io).await,
+        Command::Train(args) => remote::train::run(args, &globals, io).await,
         Command::Watch(args) => {
             let stop = async {
                 // Without a signal handler the process just ends on Ctrl-C.

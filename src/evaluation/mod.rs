@@ -1,7 +1,7 @@
 //! The papers' protocols on our faces: how often are we right, and how often wrongly sure?
 //!
 //! In: pictures of people ([`people`], [`pairs`]), embedded by the engine that serves ([`faces`]). Out: rates at thresholds
-//! ([`scores`], [`folds`], [`gallery`], [`open_set`], [`groups`], [`discard`], [`reliability`]), the detector's average precision
+//! ([`scores`], [`folds`], [`gallery`], [`open_set`], [`routes`], [`groups`], [`discard`], [`reliability`]), the detector's average precision
 //! ([`widerface`]), and pictures a person can look at ([`plot`], [`contact_sheet`]). Everything but [`faces`] is pure: values in,
 //! values out. Absent on purpose: the command line, servers, databases, and pictures of its own.
 //!
@@ -21,6 +21,7 @@ pub mod people;
 pub mod plot;
 pub mod probes;
 pub mod reliability;
+pub mod routes;
 pub mod scores;
 pub mod widerface;
 

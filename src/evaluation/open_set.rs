@@ -69,7 +69,9 @@ pub fn sweep(probes: &[Probe], spec: &EmbedderSpec, thresholds: &[f32]) -> Resul
         let limits = Thresholds::of_model(threshold, spec.margin, spec.calibration);
         let (mut right, mut wrong, mut accepted) = (0, 0, 0);
         for probe in probes {
-            let Verdict::Known(hit) = decision::decide(&Candidates::of(probe.hits.clone()), &limits).verdict else { continue };
+            let Verdict::Known(hit) = decision::decide(&Candidates::of(probe.hits.clone()), &limits).verdict else {
+                continue;
+            };
             match probe.person {
                 Some(person) if hit.person.as_str() == person.to_string() => right += 1,
                 Some(_) => wrong += 1,

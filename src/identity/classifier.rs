@@ -130,9 +130,8 @@ impl Classifier {
     ) -> Result<Self, TrainError> {
         let Some((_, first)) = labelled.first() else { return Err(TrainError::Unusable) };
         let size = first.values.len();
-        let fits = |e: &Embedding| {
-            e.model == first.model && e.values.len() == size && e.values.iter().all(|v| v.is_finite())
-        };
+        let fits =
+            |e: &Embedding| e.model == first.model && e.values.len() == size && e.values.iter().all(|v| v.is_finite());
         if size == 0 || !labelled.iter().all(|(_, e)| fits(e)) {
             return Err(TrainError::Unusable);
         }

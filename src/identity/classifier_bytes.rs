@@ -86,8 +86,7 @@ impl Classifier {
         if hex::encode(Sha256::digest(weights)) != head.sha256 {
             return Err(bad("its weights were changed"));
         }
-        let floats: Vec<f32> =
-            weights.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let floats: Vec<f32> = weights.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         if !floats.iter().all(|w| w.is_finite()) {
             return Err(bad("its weights are no numbers"));
         }

@@ -227,7 +227,10 @@ mod tests {
         let sizes: Vec<usize> = (0..5).map(|f| folds.iter().filter(|x| **x == Some(f)).count()).collect();
         assert!(sizes.iter().all(|n| (4..=5).contains(n)), "{sizes:?}");
         for of_one in folds[..21].chunks(3) {
-            assert!(of_one[0] != of_one[1] && of_one[1] != of_one[2], "two faces of one person are never one fold of five");
+            assert!(
+                of_one[0] != of_one[1] && of_one[1] != of_one[2],
+                "two faces of one person are never one fold of five"
+            );
         }
     }
 

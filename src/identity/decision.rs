@@ -238,11 +238,8 @@ fn judge(candidates: &Candidates, thresholds: &Thresholds, elsewhere: &BTreeSet<
         decision.basis.source = thresholds.source;
         return decision;
     };
-    let rest: Vec<&PersonHit> = finite
-        .iter()
-        .copied()
-        .filter(|h| candidates.eligible(h) && !elsewhere.contains(&h.person))
-        .collect();
+    let rest: Vec<&PersonHit> =
+        finite.iter().copied().filter(|h| candidates.eligible(h) && !elsewhere.contains(&h.person)).collect();
     let mut choice = nearest(candidates, &rest, thresholds);
     if let (Some(choice), Some((best, lead))) = (&mut choice, likeliest(candidates, &rest, thresholds)) {
         choice.lead = Some(lead);

@@ -88,8 +88,7 @@ fn look_alikes_in_one_picture_resolve_each_other() {
     // Alone, both would fail the margin.
     let faces = [vec![hit("anna", 0.60), hit("berta", 0.59)], vec![hit("berta", 0.62), hit("anna", 0.61)]];
     assert!(faces.iter().all(|f| decided(f).known().is_none()));
-    let named: Vec<_> =
-        together(&faces).iter().map(|d| d.known().map(|h| h.person.to_string())).collect();
+    let named: Vec<_> = together(&faces).iter().map(|d| d.known().map(|h| h.person.to_string())).collect();
     assert_eq!(named, [Some("anna".into()), Some("berta".into())]);
 }
 
@@ -161,7 +160,9 @@ fn a_person_may_be_stricter_or_laxer_than_the_others() {
 fn between_people_who_lie_close_the_lead_must_be_wider() {
     let mut wider = Pairs::default();
     wider.set(&id("anna"), &id("berta"), 3.0);
-    let with = |hits: &[PersonHit]| decide(&Candidates { wider: wider.clone(), ..Candidates::of(hits.to_vec()) }, &thresholds());
+    let with = |hits: &[PersonHit]| {
+        decide(&Candidates { wider: wider.clone(), ..Candidates::of(hits.to_vec()) }, &thresholds())
+    };
     let d = with(&[hit("anna", 0.55), hit("berta", 0.5)]);
     assert_eq!(d.reason(), Some("second candidate too close: 0.55 and 0.50, lead 0.05, needs 0.09"));
     assert!(with(&[hit("anna", 0.55), hit("berta", 0.45)]).known().is_some());
@@ -195,7 +196,9 @@ fn a_classifier_that_is_not_sure_leaves_it_to_similarity() {
     let d = classified(&[hit("anna", 0.50), hit("berta", 0.49)], &[("anna", 0.6), ("berta", 0.4)]);
     assert_eq!(
         d.reason(),
-        Some("second candidate too close: 0.50 and 0.49, lead 0.01, needs 0.03; the classifier leads by 0.20, needs 0.50")
+        Some(
+            "second candidate too close: 0.50 and 0.49, lead 0.01, needs 0.03; the classifier leads by 0.20, needs 0.50"
+        )
     );
     let d = classified(&[hit("anna", 0.60), hit("berta", 0.49)], &[("anna", 0.4), ("berta", 0.6)]);
     assert_eq!((d.known().map(|h| h.person.as_str()), d.basis.route), (Some("anna"), Route::Similarity));

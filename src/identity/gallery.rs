@@ -21,10 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     face::{Embedding, embedding::IncomparableError},
     identity::{
-        Alike, AlikeRange, Calibration, Candidates, Decision, EnrolledFace, GalleryError, GalleryStore, Person, PersonHit,
-        Route, SearchQuery, Thresholds, VectorIndex, Why,
-        classifier::GalleryState,
-        decision::assign,
+        Alike, AlikeRange, Calibration, Candidates, Decision, EnrolledFace, GalleryError, GalleryStore, Person,
+        PersonHit, Route, SearchQuery, Thresholds, VectorIndex, Why, classifier::GalleryState, decision::assign,
         person::ErasureReceipt,
     },
     ids::{FaceId, ModelId, PersonId},
@@ -299,11 +297,7 @@ impl Gallery {
     ///
     /// # Errors
     /// When the embedding is of another model or the index fails.
-    pub async fn candidates(
-        &self,
-        probe: &Embedding,
-        watchlists: &[String],
-    ) -> Result<Candidates, GalleryError> {
+    pub async fn candidates(&self, probe: &Embedding, watchlists: &[String]) -> Result<Candidates, GalleryError> {
         let inner = &self.inner;
         inner.check_model(probe)?;
         let people = inner.on_watchlists(watchlists);
@@ -477,10 +471,10 @@ impl Inner {
     }
 }
 
-#[path = "gallery_alike.rs"]
-mod looking_alike;
 #[path = "gallery_learning.rs"]
 mod learning;
+#[path = "gallery_alike.rs"]
+mod looking_alike;
 pub use learning::{ClassifierInfo, RouteInfo, Trained};
 #[path = "gallery_calibration.rs"]
 mod calibrating;

@@ -86,7 +86,10 @@ impl Inner {
             return Vec::new();
         }
         if faces > ALL_UP_TO as u64 {
-            tracing::warn!(faces, "too many faces to look for look-alikes of everybody; only people who change are looked at");
+            tracing::warn!(
+                faces,
+                "too many faces to look for look-alikes of everybody; only people who change are looked at"
+            );
             return Vec::new();
         }
         self.people.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()

@@ -262,8 +262,7 @@ fn unusable(skip: &Skip) -> Why {
     match skip {
         Skip::TooSmall { px, needs } => Why::new(WhyCode::TooSmall, text, *px, *needs),
         Skip::Poor { quality, needs } => {
-            let code =
-                if quality.sharpness <= quality.frontality { WhyCode::TooBlurred } else { WhyCode::TurnedAway };
+            let code = if quality.sharpness <= quality.frontality { WhyCode::TooBlurred } else { WhyCode::TurnedAway };
             Why::new(code, text, quality.value, *needs)
         }
         Skip::TooSoon | Skip::NothingNew | Skip::Spent => Why::plain(WhyCode::NoLook, text),

@@ -103,10 +103,10 @@ impl Recognition {
         let people: Arc<dyn GalleryStore> = store.clone();
         let settings = GallerySettings {
             route: config.identity.decision,
-            alike: embedder.embedder.as_ref().map(|spec| AlikeRange {
-                from: spec.verification_threshold,
-                full: spec.identification_threshold,
-            }),
+            alike: embedder
+                .embedder
+                .as_ref()
+                .map(|spec| AlikeRange { from: spec.verification_threshold, full: spec.identification_threshold }),
         };
         let gallery = Gallery::open(people, index, embedder.id.clone(), settings).await?;
         let limits = StillLimits { bytes: config.limits.picture_bytes, pixels: config.limits.picture_pixels };

@@ -29,10 +29,8 @@ pub fn measured((d, q): &(Detection, Quality)) -> v1::DetectedFace {
 pub fn matched(m: &EventMatch) -> v1::Match {
     let person = m.person.as_ref();
     let name = person.map(|p| format!("people/{}", p.id)).unwrap_or_default();
-    let near = |near: &NearFace| v1::NearFace {
-        face: format!("{name}/faces/{}", near.face),
-        similarity: near.similarity,
-    };
+    let near =
+        |near: &NearFace| v1::NearFace { face: format!("{name}/faces/{}", near.face), similarity: near.similarity };
     // A face has no name without its person.
     let near_faces = person.map(|_| m.basis.faces.iter().map(near).collect()).unwrap_or_default();
     v1::Match {

@@ -9,7 +9,7 @@ use crate::{
         output::{Io, cell, plain},
         parse,
     },
-    proto::v1::{Calibration, GetServerInfoRequest},
+    proto::v1::{Calibration, Classifier, DecisionInfo, DecisionRoute, GetServerInfoRequest},
 };
 
 /// Runs `info`.
@@ -28,6 +28,8 @@ pub async fn run(globals: &Globals, io: &mut Io<'_>) -> Outcome {
         ("inference workers", info.inference_workers.to_string()),
         ("gallery", format!("{} people, {} faces ({})", info.people, info.faces, plain(&info.gallery_backend))),
         ("threshold", threshold_words(info.calibration.as_ref())),
+        ("decides", decision_words(info.decision.as_ref())),
+        ("classifier", classifier_words(info.decision.as_ref().and_then(|d| d.classifier.as_ref()))),
         ("cameras", info.cameras.to_string()),
         ("events", format!("{} to {}", info.oldest_position, info.latest_position)),
     ])?;
@@ -45,6 +47,28 @@ pub async fn run(globals: &Globals, io: &mut Io<'_>) -> Outcome {
     io.line("")?;
     io.show(&table)?;
     Ok(OK)
+}
+
+fn decision_words(decision: Option<&DecisionInfo>) -> String {
+    let Some(decision) = decision else { return "similarity".into() };
+    match (decision.in_use(), decision.reason.as_str()) {
+        (DecisionRoute::Classifier, _) => "the classifier, guarded by similarity".into(),
+        (_, "") => "similarity".into(),
+        (_, why) => format!("similarity, and not the classifier: {}", plain(why)),
+    }
+}
+
+fn classifier_words(classifier: Option<&Classifier>) -> String {
+    match classifier {
+        Some(c) => format!(
+            "{} people, {} faces, trained {}{}",
+            c.people,
+            c.faces,
+            parse::time_words(c.create_time.as_ref()),
+            if c.stale { "; faces changed since, another is trained soon" } else { "" }
+        ),
+        None => "none; `visage train` trains one".into(),
+    }
 }
 
 fn threshold_words(calibration: Option<&Calibration>) -> String {

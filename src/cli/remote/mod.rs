@@ -10,6 +10,7 @@ pub mod events;
 pub mod identify;
 pub mod info;
 pub mod person;
+pub mod train;
 pub mod unknown;
 pub mod verify;
 pub mod watch;

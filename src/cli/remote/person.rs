@@ -9,7 +9,7 @@ use crate::{
         Globals,
         error::{Failure, OK, Outcome},
         json,
-        output::{Io, cell, plain},
+        output::{Ink, Io, cell, plain},
         parse,
     },
     proto::v1::{
@@ -33,6 +33,16 @@ pub struct Settings {
     /// Watchlist the person is on; may be repeated.
     #[arg(long = "watchlist", value_name = "LIST")]
     pub watchlists: Vec<String>,
+    /// Added to the threshold for this person, -0.3 to 0.3: 0.05 is stricter, -0.05 laxer.
+    #[arg(long, value_name = "OFFSET", value_parser = offset, allow_negative_numbers = true)]
+    pub threshold: Option<f32>,
+}
+
+fn offset(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(offset) if offset.abs() <= 0.3 => Ok(offset),
+        _ => Err("it is added to the threshold in force; give -0.3 to 0.3, such as 0.05 for stricter".into()),
+    }
 }
 
 /// What `person update --clear` takes away.
@@ -44,6 +54,8 @@ pub enum Clearable {
     Watchlists,
     /// The id in another system.
     ExternalId,
+    /// The own threshold: as everybody.
+    Threshold,
 }
 
 impl Clearable {
@@ -53,6 +65,7 @@ impl Clearable {
             Self::Labels => "labels",
             Self::Watchlists => "watchlists",
             Self::ExternalId => "external_id",
+            Self::Threshold => "threshold_offset",
         }
     }
 }
@@ -144,7 +157,17 @@ fn apply(settings: Settings, person: &mut Person) -> Vec<String> {
         person.watchlists = settings.watchlists;
         mask.push("watchlists".to_owned());
     }
+    if let Some(offset) = settings.threshold {
+        person.threshold_offset = offset;
+        mask.push("threshold_offset".to_owned());
+    }
     mask
+}
+
+/// Whom a person looks like, as `berta (0.47), clara (0.44)`.
+fn looks_like(person: &Person) -> String {
+    let alike = person.looks_like.iter().map(|a| format!("{} ({:.2})", parse::id(&a.person), a.similarity));
+    alike.collect::<Vec<_>>().join(", ")
 }
 
 fn report(io: &mut Io<'_>, word: &str, person: &Person) -> Outcome {
@@ -176,7 +199,7 @@ async fn list(server: &Connection, io: &mut Io<'_>) -> Outcome {
         io.remark("nobody yet; add people with `visage enroll --from-dir DIR`")?;
         return Ok(OK);
     }
-    let mut table = io.table(&["id", "name", "faces", "watchlists", "labels"]);
+    let mut table = io.table(&["id", "name", "faces", "watchlists", "labels", "looks like"]);
     for person in &people {
         table.add_row(vec![
             cell(parse::id(&person.name), None),
@@ -184,6 +207,7 @@ async fn list(server: &Connection, io: &mut Io<'_>) -> Outcome {
             cell(person.face_count.to_string(), None),
             cell(plain(&person.watchlists.join(", ")), None),
             cell(plain(&parse::label_words(&person.labels)), None),
+            cell(looks_like(person), Some(Ink::Yellow)),
         ]);
     }
     io.show(&table)?;
@@ -216,6 +240,8 @@ async fn get(server: &Connection, id: &str, io: &mut Io<'_>) -> Outcome {
         ("labels", plain(&parse::label_words(&person.labels))),
         ("added", parse::time_words(person.create_time.as_ref())),
         ("faces", person.face_count.to_string()),
+        ("threshold", threshold_words(person.threshold_offset)),
+        ("looks like", looks_like(&person)),
     ])?;
     if !faces.is_empty() {
         let mut table = io.table(&["face", "quality", "model", "source"]);
@@ -231,6 +257,14 @@ async fn get(server: &Connection, id: &str, io: &mut Io<'_>) -> Outcome {
         io.show(&table)?;
     }
     Ok(OK)
+}
+
+fn threshold_words(offset: f32) -> String {
+    match offset {
+        0.0 => "as everybody".into(),
+        offset if offset > 0.0 => format!("{offset:.2} stricter"),
+        offset => format!("{:.2} laxer", -offset),
+    }
 }
 
 async fn remove(server: &Connection, id: &str, io: &mut Io<'_>) -> Result<(), Failure> {

@@ -26,6 +26,7 @@ use crate::{
         open_set::{self, Probe},
         people::{self, Sample},
         probes::{self, ProbePicture},
+        routes,
     },
     face::FaceEngine,
     identity::GalleryStore,
@@ -77,6 +78,10 @@ pub struct Result {
     pub discard: Curve,
     /// At several thresholds.
     pub rows: Vec<open_set::Row>,
+    /// The ways to choose, beside each other.
+    pub routes: Vec<routes::Row>,
+    /// Why there is no classifier among them.
+    pub no_classifier: Option<String>,
     /// Best similarity of each stranger.
     pub strangers: Vec<f32>,
     /// Pictures of several faces, at several thresholds.
@@ -195,7 +200,7 @@ async fn one(
             deciding.push(Probe::new(&search.hits, Some(entry.person)).map_err(anyhow::Error::from)?);
         }
     }
-    let mut strangers = Vec::new();
+    let (mut strangers, mut unknown) = (Vec::new(), Vec::new());
     let mut probe_pictures = Vec::new();
     if let Some(engine) = engine {
         for face in lab::embed_every(engine, &places.strangers, "strangers", io).await?.into_iter().flatten().flatten()
@@ -203,6 +208,7 @@ async fn one(
             let hits = faces.search(&face.embedding, None)?;
             strangers.push(hits.first().map_or(f32::NEG_INFINITY, |hit| hit.similarity));
             deciding.push(Probe::new(&hits, None).map_err(anyhow::Error::from)?);
+            unknown.push(face.embedding);
         }
         let seen = lab::embed_every(engine, &places.probes, "probes", io).await?;
         for (path, seen) in places.probes.iter().zip(seen) {
@@ -210,11 +216,14 @@ async fn one(
         }
     }
     let thresholds = open_set::thresholds(&spec);
+    let (routes, no_classifier) = routes::compare(&faces, &unknown, &spec)?;
     let result = Result {
         model: id.to_string(),
         discard: discard::curve(&discard::of_searches(&searches, &quality), &searches.scores, 1e-3),
         rows: open_set::sweep(&deciding, &spec, &thresholds).unwrap_or_default(),
         probes: if probe_pictures.is_empty() { Vec::new() } else { probes::sweep(&probe_pictures, &spec, &thresholds) },
+        routes,
+        no_classifier: no_classifier.map(|e| e.to_string()),
         lost: Lost::of(&found),
         spec,
         faces,

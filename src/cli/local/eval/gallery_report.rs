@@ -63,6 +63,8 @@ fn object(result: &Result, worst: usize) -> Value {
         "odd_photos": couples(searches.odd_ones(worst), &|c| c.similarity < result.spec.verification_threshold),
         "strangers": result.strangers.len(),
         "open_set": result.rows,
+        "routes": result.routes,
+        "no_classifier": result.no_classifier,
         "probes": result.probes,
         "error_versus_discard": {"curve": result.discard, "gain": result.discard.gain()},
         "no_face": result.lost.share(),
@@ -108,6 +110,7 @@ pub fn print(results: &[Result], worst: usize, io: &mut Io<'_>) -> std::result::
     }
     for result in results {
         open_set(result, io)?;
+        routes(result, io)?;
         worst_pairs(result, worst, io)?;
     }
     Ok(())
@@ -138,6 +141,40 @@ fn open_set(result: &Result, io: &mut Io<'_>) -> std::io::Result<()> {
         table.add_row(texts.into_iter().map(|t| cell(t, ink)).collect::<Vec<_>>());
     }
     io.show(&table)
+}
+
+fn routes(result: &Result, io: &mut Io<'_>) -> std::io::Result<()> {
+    if result.routes.first().is_none_or(|r| r.known == 0) {
+        return Ok(());
+    }
+    let name = words::column(&result.model, result.spec.mirror);
+    let known = result.routes.first().map_or(0, |r| r.known);
+    io.line("")?;
+    io.line(format!("{name}: ways to choose, {known} known faces at {:.3}", result.spec.identification_threshold))?;
+    let headings = ["way", "first", "right", "unnamed", "wrong", "strangers, named", "right when no stranger is named"];
+    let mut table = io.table(&headings);
+    for row in &result.routes {
+        let quiet = match (row.right_when_quiet, row.quiet_threshold) {
+            (Some(right), Some(at)) => format!("{} at {at:.3}", percent(right)),
+            _ => "-".into(),
+        };
+        let strangers = row.strangers_named.map_or_else(|| "-".into(), percent);
+        let texts = [
+            row.route.to_owned(),
+            percent(row.first),
+            percent(row.right),
+            percent(row.unnamed),
+            percent(row.wrong),
+            strangers,
+            quiet,
+        ];
+        table.add_row(texts.map(|t| cell(t, None)));
+    }
+    io.show(&table)?;
+    match &result.no_classifier {
+        Some(why) => io.line(format!("no classifier: {why}")),
+        None => Ok(()),
+    }
 }
 
 fn worst_pairs(result: &Result, worst: usize, io: &mut Io<'_>) -> std::io::Result<()> {
