@@ -10,6 +10,8 @@ mod support;
 mod calibration;
 #[path = "suite/cameras.rs"]
 mod cameras;
+#[path = "suite/classifier.rs"]
+mod classifier;
 #[path = "suite/command_line.rs"]
 mod command_line;
 #[path = "suite/evaluation.rs"]

@@ -1,6 +1,6 @@
 //! The gallery: the store (the truth) and the index (who is nearest) joined.
 //!
-//! In: people, enrolled faces, probes. Out: [`Decision`]s with the person's name. Names, watchlists and negative exemplars are
+//! In: people, enrolled faces, probes. Out: [`super::Decision`]s with the person's name. Names, watchlists and negative exemplars are
 //! kept in memory; look-ups take short locks that are never held while waiting.
 //!
 //! Order of writes: a face is added to the store first and taken back if the index refuses it; it is removed from the index first,
@@ -21,9 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     face::{Embedding, embedding::IncomparableError},
     identity::{
-        Alike, AlikeRange, Calibration, Candidates, Decision, EnrolledFace, GalleryError, GalleryStore, Person,
-        PersonHit, Route, SearchQuery, Thresholds, VectorIndex, Why, classifier::GalleryState, decision::assign,
-        person::ErasureReceipt,
+        Alike, AlikeRange, Calibration, EnrolledFace, GalleryError, GalleryStore, Person, Route, VectorIndex,
+        classifier::GalleryState, person::ErasureReceipt,
     },
     ids::{FaceId, ModelId, PersonId},
     telemetry,
@@ -32,8 +31,6 @@ use crate::{
 
 use learning::Learned;
 
-/// People fetched for a decision: enough that some may be ruled out by negative exemplars or by other faces of a picture.
-const CANDIDATES: usize = 10;
 /// Faces sent to the index in one call when it is repaired.
 const REPAIR_CHUNK: usize = 256;
 /// People read from the store in one call.
@@ -275,73 +272,6 @@ impl Gallery {
         Ok(())
     }
 
-    /// Who are they: the faces of one picture, of whom no two are one person. One answer a probe, in order.
-    ///
-    /// # Errors
-    /// When an embedding is of another model or the index fails.
-    pub async fn identify_together(
-        &self,
-        probes: &[Embedding],
-        watchlists: &[String],
-        thresholds: &Thresholds,
-    ) -> Result<Vec<(Decision, Option<Person>)>, GalleryError> {
-        let mut faces = Vec::with_capacity(probes.len());
-        for probe in probes {
-            faces.push(self.candidates(probe, watchlists).await?);
-        }
-        Ok(assign(&faces, thresholds).into_iter().map(|d| self.named(d)).collect())
-    }
-
-    /// The nearest people on `watchlists` (empty means everyone), best first, at most 10, and what else is known of them: how near the
-    /// probe is to their negative exemplars, their offsets, who of them look alike, and the classifier's probabilities where it decides.
-    ///
-    /// # Errors
-    /// When the embedding is of another model or the index fails.
-    pub async fn candidates(&self, probe: &Embedding, watchlists: &[String]) -> Result<Candidates, GalleryError> {
-        let inner = &self.inner;
-        inner.check_model(probe)?;
-        let people = inner.on_watchlists(watchlists);
-        if people.as_ref().is_some_and(BTreeSet::is_empty) {
-            return Ok(Candidates::default());
-        }
-        let query = SearchQuery { limit: CANDIDATES, people };
-        let mut hits = inner.index.search(probe, &query).await?;
-        // Never name who is not (or no longer) in the gallery, whatever the index still holds.
-        let known = inner.people.read().unwrap_or_else(PoisonError::into_inner);
-        hits.retain(|hit| known.contains_key(&hit.person));
-        drop(known);
-        let kept = inner.negatives.read().unwrap_or_else(PoisonError::into_inner);
-        let nearest = |hit: &PersonHit| {
-            let near = kept.get(&hit.person)?.iter().filter_map(|n| n.similarity(probe).ok()).reduce(f32::max)?;
-            Some((hit.person.clone(), near))
-        };
-        let negatives = hits.iter().filter_map(nearest).collect();
-        drop(kept);
-        let chances = self.classifier_in_use().and_then(|c| c.chances(probe, hits.iter().map(|h| &h.person)));
-        Ok(Candidates { negatives, chances, ..self.around(hits) })
-    }
-
-    /// Hits with what the gallery knows of their people whatever the probe: offsets, and who of them look alike.
-    pub(super) fn around(&self, hits: Vec<PersonHit>) -> Candidates {
-        let inner = &self.inner;
-        let mut found = Candidates::of(hits);
-        let people = inner.people.read().unwrap_or_else(PoisonError::into_inner);
-        let offset = |h: &PersonHit| Some((h.person.clone(), people.get(&h.person)?.threshold_offset));
-        found.offsets = found.hits.iter().filter_map(offset).filter(|(_, o)| *o != 0.0).collect();
-        drop(people);
-        let Some(range) = &inner.settings.alike else { return found };
-        let alike = inner.alike.read().unwrap_or_else(PoisonError::into_inner);
-        for (i, a) in found.hits.iter().enumerate() {
-            for b in &found.hits[i + 1..] {
-                if let Some(similarity) = alike.similarity(&a.person, &b.person) {
-                    found.wider.set(&a.person, &b.person, range.wider(similarity));
-                }
-            }
-        }
-        drop(alike);
-        found
-    }
-
     /// Display name and watchlists of a person, from memory; `None` when there is no such person.
     pub fn person(&self, id: &PersonId) -> Option<Person> {
         let people = self.inner.people.read().unwrap_or_else(PoisonError::into_inner);
@@ -351,15 +281,6 @@ impl Gallery {
     /// Counts up with every change of people or faces: tracks decided unknown look again.
     pub fn revision(&self) -> u64 {
         self.inner.revision.load(Ordering::Acquire)
-    }
-
-    /// Adds the person to a decision. Somebody erased since the search is unknown.
-    fn named(&self, decision: Decision) -> (Decision, Option<Person>) {
-        let Some(hit) = decision.known() else { return (decision, None) };
-        match self.person(&hit.person) {
-            Some(person) => (decision, Some(person)),
-            None => (Decision::uncompared(Why::erased(), decision.threshold), None),
-        }
     }
 }
 
@@ -459,18 +380,10 @@ impl Inner {
         // Another model's length is not known here; the ids say what is wrong.
         Err(IncomparableError { left, left_len: len, right: self.model.clone(), right_len: len }.into())
     }
-
-    /// People on at least one of the watchlists; `None` means everyone.
-    fn on_watchlists(&self, watchlists: &[String]) -> Option<BTreeSet<PersonId>> {
-        if watchlists.is_empty() {
-            return None;
-        }
-        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
-        let listed = |p: &&Arc<Person>| p.watchlists.iter().any(|w| watchlists.contains(w));
-        Some(people.values().filter(listed).map(|p| p.id.clone()).collect())
-    }
 }
 
+#[path = "gallery_deciding.rs"]
+mod deciding;
 #[path = "gallery_learning.rs"]
 mod learning;
 #[path = "gallery_alike.rs"]

@@ -155,7 +155,8 @@ impl Gallery {
         let _turn = inner.changes.lock().await;
         inner.store.set_classifier(&inner.model, None).await?;
         let why = Some("the classifier was forgotten; `visage train` trains one".to_owned());
-        *inner.learned.write().unwrap_or_else(PoisonError::into_inner) = Learned { why, ..Learned::default() };
+        let wanted = inner.settings.route == Route::Classifier;
+        *inner.learned.write().unwrap_or_else(PoisonError::into_inner) = Learned { wanted, why, ..Learned::default() };
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{tests::*, *};
-use crate::identity::{TrainError, alike::Neighbour, classifier::tests::look, decision::tests::thresholds};
+use crate::identity::{
+    Decision, Thresholds, TrainError, alike::Neighbour, classifier::tests::look, decision::tests::thresholds,
+};
 
 fn on() -> CancellationToken {
     CancellationToken::new()

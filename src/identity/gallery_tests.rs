@@ -6,7 +6,11 @@ use std::{
 use async_trait::async_trait;
 
 use super::*;
-use crate::{face::Distance, identity::decision::tests::thresholds, inference::manifest};
+use crate::{
+    face::Distance,
+    identity::{PersonHit, SearchQuery, Thresholds, decision::tests::thresholds},
+    inference::manifest,
+};
 
 pub(super) fn settings() -> GallerySettings {
     GallerySettings { route: Route::Similarity, alike: Some(AlikeRange { from: 0.97, full: 0.99 }) }

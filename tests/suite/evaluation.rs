@@ -96,6 +96,10 @@ async fn a_gallery_is_searched_and_strangers_are_counted() {
     let rows = object["open_set"].as_array().unwrap();
     assert_eq!(rows.iter().filter(|r| r["default"] == true).count(), 1);
     assert_eq!(object["look_alikes"].as_array().unwrap().len(), 3);
+    let routes = object["routes"].as_array().unwrap();
+    assert_eq!(routes.len(), 3, "six faces are too few for a classifier: {object}");
+    assert!(object["no_classifier"].as_str().unwrap().contains("too little to train on"));
+    assert!(routes.iter().all(|r| r["first"] == 1.0 && r["strangers_named"] == 0.0), "{object}");
     assert!(image::open(&sheet).is_ok());
     let (code, _, err) = run(&["gallery", "--data-dir", text(&dir.path().join("nowhere"))]).await;
     assert!(code == 2 && err.contains("--data-dir"), "{code} {err}");

@@ -9,8 +9,8 @@ use crate::{
         subscription::{Item, Start, Subscription},
     },
     face::{Distance, Embedding},
-    identity::{EnrolledFace, GalleryError, GalleryStore, Person},
-    ids::{EventId, FaceId},
+    identity::{EnrolledFace, GalleryError, GalleryStore, NearFace, Person, WhyCode},
+    ids::{EventId, FaceId, ModelId},
     time::now,
 };
 
@@ -78,6 +78,9 @@ fn recognized(person: &Person) -> NewEvent {
         confidence: 0.9,
         ..EventMatch::default()
     });
+    if let Some(matched) = &mut event.matched {
+        matched.basis.faces = vec![NearFace { face: "nearface-4711".parse().unwrap(), similarity: 0.5 }];
+    }
     event.template = Some(vec![0.25, -1.5, 3.0]);
     event.image = Some(bytes::Bytes::from_static(b"picture of Annabella Quux"));
     event
@@ -142,17 +145,28 @@ async fn erasure_leaves_no_trace_in_any_file() {
     let corrected = NewEvent { kind: EventKind::Corrected, corrects: Some(stranger.id.clone()), ..recognized(&anna) };
     let earlier = stranger.id.clone();
     let written = store.append(vec![recognized(&anna), event(EventKind::Left), stranger, corrected]).await.unwrap();
+    let models: [ModelId; 2] = ["m", "n"].map(|m| m.parse().unwrap());
+    for model in &models {
+        store.set_classifier(model, Some(b"weights of Annabella")).await.unwrap();
+        assert!(store.classifier(model).await.unwrap().is_some());
+    }
     let receipt = store.erase_person(&anna.id, now()).await.unwrap();
     assert_eq!((receipt.faces_removed, receipt.events_anonymised, receipt.pictures_removed), (1, 2, 3));
+    for model in &models {
+        assert_eq!(store.classifier(model).await.unwrap(), None, "it was shaped by her faces");
+    }
     let was_unknown = store.get(&earlier).await.unwrap();
     assert!(was_unknown.body.template.is_none() && !was_unknown.has_image, "her face is left in a corrected event");
     let kept = store.get(&written[0].body.id).await.unwrap();
-    assert!(kept.body.matched.unwrap().person.is_none() && kept.body.template.is_none() && !kept.has_image);
+    assert!(kept.body.template.is_none() && !kept.has_image);
+    let matched = kept.body.matched.unwrap();
+    assert!(matched.person.is_none() && matched.basis.faces.is_empty());
+    assert_eq!((matched.code, matched.similarity), (Some(WhyCode::Erased), 0.5), "figures stay");
     assert!(store.erase_person(&anna.id, now()).await.is_err());
     for entry in fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap();
-        for trace in [&b"Annabella"[..], &to_bytes(&[0.25, -1.5, 3.0])] {
+        for trace in [&b"Annabella"[..], b"nearface-4711", &to_bytes(&[0.25, -1.5, 3.0])] {
             assert!(!bytes.windows(trace.len()).any(|w| w == trace), "a trace is left in {}", path.display());
         }
     }
