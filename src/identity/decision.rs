@@ -144,7 +144,7 @@ impl Candidates {
     }
 
     /// The probabilities, when the classifier knows everybody who may be named.
-    fn chances(&self, thresholds: &Thresholds) -> Option<&BTreeMap<PersonId, f32>> {
+    fn trusted_chances(&self, thresholds: &Thresholds) -> Option<&BTreeMap<PersonId, f32>> {
         let chances = self.chances.as_ref()?;
         let known = |hit: &PersonHit| chances.get(&hit.person).is_some_and(|c| c.is_finite());
         self.hits.iter().filter(|hit| self.reaches(hit, thresholds)).all(known).then_some(chances)
@@ -168,7 +168,7 @@ pub fn decide(candidates: &Candidates, thresholds: &Thresholds) -> Decision {
 /// the threshold by is greatest; where the classifier knows all who may be named, the sum of its probabilities. Each face is then judged as
 /// by [`decide`] without the people that are other faces. One decision a face, in order.
 pub fn assign(faces: &[Candidates], thresholds: &Thresholds) -> Vec<Decision> {
-    let by_chance = faces.iter().all(|face| face.chances(thresholds).is_some());
+    let by_chance = faces.iter().all(|face| face.trusted_chances(thresholds).is_some());
     let mut people: Vec<&PersonId> = Vec::new();
     let mut allowed: Vec<Allowed> = Vec::new();
     for (face, candidates) in faces.iter().enumerate() {
@@ -219,7 +219,7 @@ fn likeliest<'a>(
     rest: &[&'a PersonHit],
     thresholds: &Thresholds,
 ) -> Option<(&'a PersonHit, f32)> {
-    let chances = candidates.chances(thresholds)?;
+    let chances = candidates.trusted_chances(thresholds)?;
     let of = |hit: &PersonHit| chances.get(&hit.person).copied().filter(|c| c.is_finite());
     // Of the people still allowed: what others had is shared among them.
     let total: f32 = rest.iter().filter_map(|hit| of(hit)).sum();

@@ -212,7 +212,9 @@ impl PictureDesk {
                 let small = || {
                     let text = format!("face too small: {:.0} px, needs {min_px:.0}", quality.size_px);
                     let why = Why::new(WhyCode::TooSmall, text, quality.size_px, min_px);
-                    (Decision::uncompared(why, thresholds.similarity), None)
+                    let mut decision = Decision::uncompared(why, thresholds.similarity);
+                    decision.basis.source = thresholds.source;
+                    (decision, None)
                 };
                 let answer = if quality.size_px >= min_px { decided.next() } else { None };
                 let (decision, person) = answer.unwrap_or_else(small);

@@ -84,6 +84,24 @@ struct FaceObject {
     similarity: f32,
     margin: f32,
     threshold: f32,
+    /// The nearest enrolled faces of the person, `people/ID/faces/ID`.
+    near_faces: Vec<NearObject>,
+    runner_up_similarity: Option<f32>,
+    /// Why nobody was named.
+    unknown_reason: Option<ReasonObject>,
+}
+
+#[derive(Debug, Serialize)]
+struct NearObject {
+    face: String,
+    similarity: f32,
+}
+
+#[derive(Debug, Serialize)]
+struct ReasonObject {
+    code: &'static str,
+    value: f32,
+    needed: f32,
 }
 
 #[derive(Debug, Serialize)]
@@ -217,6 +235,17 @@ fn face_object(identified: &IdentifiedFace) -> FaceObject {
         similarity: answer.similarity,
         margin: answer.margin,
         threshold: answer.threshold,
+        near_faces: answer
+            .near_faces
+            .iter()
+            .map(|near| NearObject { face: near.face.clone(), similarity: near.similarity })
+            .collect(),
+        runner_up_similarity: answer.runner_up_similarity,
+        unknown_reason: answer.unknown_reason.map(|why| ReasonObject {
+            code: why.code().as_str_name().trim_start_matches("UNKNOWN_REASON_CODE_"),
+            value: why.value,
+            needed: why.needed,
+        }),
     }
 }
 
