@@ -1,7 +1,7 @@
 //! Compiles `proto/` without protoc: descriptor set and code go to OUT_DIR.
 use std::{env, fs, path::PathBuf};
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "visage/v1/types.proto",
     "visage/v1/camera_service.proto",
     "visage/v1/person_service.proto",
@@ -9,6 +9,7 @@ const PROTOS: [&str; 7] = [
     "visage/v1/event_service.proto",
     "visage/v1/server_service.proto",
     "visage/v1/unknown_service.proto",
+    "visage/v1/gallery_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

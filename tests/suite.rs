@@ -26,6 +26,8 @@ mod operations;
 mod people;
 #[path = "suite/pictures.rs"]
 mod pictures;
+#[path = "suite/reembed.rs"]
+mod reembed;
 #[path = "suite/unknowns.rs"]
 mod unknowns;
 

@@ -16,7 +16,7 @@ use crate::{
         subscription::{Item, ResumeToken, Start, Subscription},
     },
     face::{Distance, Embedding},
-    identity::{Why, WhyCode},
+    identity::{GalleryError, Why, WhyCode},
     ids::{EventId, PersonId},
     pipeline::past::PastQuery,
     proto::v1::{event_service_server::EventService, stream_events_response::Message, *},
@@ -98,9 +98,10 @@ impl Services {
 
     /// The template that an event rests on.
     fn template(&self, event: &event::Event) -> Option<Embedding> {
-        let spec = self.info.models.iter().find_map(|m| m.embedder.as_ref().map(|e| (m.id.clone(), e.distance)));
+        let [_, embedder] = self.desk.models();
+        let spec = embedder.embedder.as_ref().map(|e| (&embedder.id, e.distance));
         let (values, model) = (event.body.template.as_ref()?, event.body.model.as_ref()?);
-        let distance = spec.filter(|(id, _)| id == model).map_or(Distance::Cosine, |(_, distance)| distance);
+        let distance = spec.filter(|(id, _)| *id == model).map_or(Distance::Cosine, |(_, distance)| distance);
         Some(Embedding { model: model.clone(), distance, values: values.as_slice().into() })
     }
 
@@ -127,7 +128,9 @@ impl Services {
         if let Some(probe) = self.template(wrong) {
             match self.gallery.add_negative(&person, &probe).await {
                 // Erased meanwhile: nothing is left to be taken for.
-                Ok(()) | Err(crate::identity::GalleryError::PersonNotFound(_)) => {}
+                Ok(()) | Err(GalleryError::PersonNotFound(_)) => {}
+                // The gallery has moved to another model since: the event is corrected, and nothing can be compared with its face.
+                Err(GalleryError::Incomparable(error)) => tracing::info!(%error, "a wrong match leaves no exemplar"),
                 Err(error) => return Err(error.into_status()),
             }
         }

@@ -27,7 +27,8 @@ impl ServerService for Services {
     ) -> Result<Response<GetServerInfoResponse>, Status> {
         let (people, faces) = self.gallery.store().counts().await.map_err(IntoStatus::into_status)?;
         let bounds = self.log.bounds().await.map_err(IntoStatus::into_status)?;
-        let models = self.info.models.iter().map(|m| {
+        let models = self.desk.models();
+        let models = models.iter().map(|m| {
             let e = m.embedder.as_ref();
             ModelInfo {
                 id: m.id.to_string(),
@@ -63,7 +64,7 @@ impl ServerService for Services {
             oldest_position: bounds.oldest,
             start_time: Some(convert::time(self.info.started)),
             inference_workers: self.info.workers as u32,
-            calibration: self.gallery.calibration().map(|(c, t)| calibration(self.gallery.model(), &c, &t, people)),
+            calibration: self.gallery.calibration().map(|(c, t)| calibration(&self.gallery.model(), &c, &t, people)),
             decision: Some(training::decision(&self.gallery)),
         }))
     }
@@ -88,7 +89,7 @@ impl ServerService for Services {
         let found = found.map_err(IntoStatus::into_status)?;
         let people = found.calibration.people as u64;
         Ok(Response::new(CalibrateResponse {
-            calibration: Some(calibration(self.gallery.model(), &found.calibration, &found.threshold, people)),
+            calibration: Some(calibration(&self.gallery.model(), &found.calibration, &found.threshold, people)),
             fnir: found.fnir,
             fnir_best: found.fnir_best,
             mates: found.mates as u32,
@@ -110,9 +111,9 @@ const MOST_STRANGERS: usize = 100_000;
 
 impl Services {
     fn strangers(&self, faces: Vec<StrangerFace>) -> Result<Vec<Embedding>, Status> {
-        let embedder = self.info.models.iter().find_map(|m| m.embedder.as_ref());
-        let (size, distance) = embedder.map_or((0, Distance::Cosine), |e| (e.size, e.distance));
-        let model = self.gallery.model();
+        let [_, embedder] = self.desk.models();
+        let (size, distance) = embedder.embedder.as_ref().map_or((0, Distance::Cosine), |e| (e.size, e.distance));
+        let model = embedder.id;
         let as_embedding = |(i, face): (usize, StrangerFace)| {
             let usable = face.embedding.len() == size && face.embedding.iter().all(|v| v.is_finite());
             if !usable {

@@ -3,6 +3,7 @@
 mod camera;
 pub mod convert;
 mod event;
+mod gallery;
 mod info;
 pub mod limits;
 mod page;
@@ -21,15 +22,15 @@ use tonic::{codec::CompressionEncoding, transport::Server};
 
 use crate::{
     event::EventLog,
-    identity::Gallery,
-    inference::manifest::ModelEntry,
-    pipeline::{fleet::Fleet, picture::PictureDesk, unknowns::Unknowns},
+    identity::{EmbeddingStore, Gallery},
+    pipeline::{fleet::Fleet, picture::PictureDesk, reembed::Mover, unknowns::Unknowns},
     proto::{
         DESCRIPTOR_SET,
         v1::{
             camera_service_server::CameraServiceServer, event_service_server::EventServiceServer,
-            person_service_server::PersonServiceServer, recognition_service_server::RecognitionServiceServer,
-            server_service_server::ServerServiceServer, unknown_service_server::UnknownServiceServer,
+            gallery_service_server::GalleryServiceServer, person_service_server::PersonServiceServer,
+            recognition_service_server::RecognitionServiceServer, server_service_server::ServerServiceServer,
+            unknown_service_server::UnknownServiceServer,
         },
     },
     time::Timestamp,
@@ -45,10 +46,10 @@ pub struct ServerFacts {
     pub gstreamer_version: String,
     /// Version of ONNX Runtime.
     pub onnxruntime_version: String,
+    /// Embedder that the configuration names; the data folder may say another.
+    pub configured_embedder: String,
     /// Execution provider.
     pub provider: &'static str,
-    /// Models in use.
-    pub models: Vec<ModelEntry>,
     /// Inference threads.
     pub workers: usize,
     /// When the server started.
@@ -68,6 +69,10 @@ pub struct Services {
     pub log: Arc<dyn EventLog>,
     /// Unknown faces.
     pub unknowns: Unknowns,
+    /// Pictures and embeddings of enrolled faces.
+    pub embeddings: Arc<dyn EmbeddingStore>,
+    /// Moves the gallery to another model.
+    pub mover: Mover,
     /// Facts.
     pub info: Arc<ServerFacts>,
     /// What a client may send.
@@ -119,6 +124,7 @@ pub async fn serve(
     let events = service!(EventServiceServer);
     let info = service!(ServerServiceServer);
     let unknowns = service!(UnknownServiceServer);
+    let gallery = service!(GalleryServiceServer);
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let reflection = |name: &str| format!("the descriptor set of {name} is built in");
     let v1 = tonic_reflection::server::Builder::configure()
@@ -146,6 +152,7 @@ pub async fn serve(
         health.set_not_serving::<EventServiceServer<Services>>().await;
         health.set_not_serving::<ServerServiceServer<Services>>().await;
         health.set_not_serving::<UnknownServiceServer<Services>>().await;
+        health.set_not_serving::<GalleryServiceServer<Services>>().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         std::future::pending::<()>().await;
     };
@@ -165,6 +172,7 @@ pub async fn serve(
         .add_service(events)
         .add_service(info)
         .add_service(unknowns)
+        .add_service(gallery)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
     tokio::select! {
         ended = serving => ended,

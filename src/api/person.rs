@@ -8,13 +8,16 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     Services, convert, page,
-    status::{IntoStatus, exhausted, invalid, invalid_field, message_too_large, unavailable},
+    status::{IntoStatus, exhausted, invalid, invalid_field, message_too_large, no_picture, unavailable},
 };
 use crate::{
     face::FaceError,
     identity::GalleryError,
     ids::{FaceId, PersonId},
-    pipeline::picture::{Enrollment, PictureError},
+    pipeline::{
+        conflict::ConflictKind,
+        picture::{Enrollment, PictureError},
+    },
     proto::v1::{person_service_server::PersonService, *},
     time,
 };
@@ -38,17 +41,23 @@ impl Services {
         let busy = |e: &PictureError| matches!(e, PictureError::Face(FaceError::Busy)) && !self.stop.is_cancelled();
         let enrolled = enroll.retry(pauses).when(busy).await;
         Ok(match enrolled.map_err(IntoStatus::into_status)? {
-            Enrollment::Enrolled { face, found } => EnrollFacesResponse {
+            Enrollment::Enrolled { face, conflicts, found } => EnrollFacesResponse {
                 source: r.source,
                 face: Some(convert::person::face(&face)),
+                conflicts: conflicts.iter().map(convert::person::conflict).collect(),
                 detections: found.iter().map(convert::face::measured).collect(),
                 ..Default::default()
             },
-            Enrollment::Refused { reason, message, similar, found } => EnrollFacesResponse {
+            Enrollment::Refused { reason, message, conflicts, found } => EnrollFacesResponse {
                 source: r.source,
                 refusal: convert::person::refusal(reason).into(),
                 message,
-                similar_person: similar.map(|p| format!("people/{p}")).unwrap_or_default(),
+                similar_person: conflicts
+                    .first()
+                    .filter(|c| c.kind == ConflictKind::LooksLikeAnotherPerson)
+                    .map(|c| format!("people/{}", c.person))
+                    .unwrap_or_default(),
+                conflicts: conflicts.iter().map(convert::person::conflict).collect(),
                 detections: found.iter().map(convert::face::measured).collect(),
                 ..Default::default()
             },
@@ -100,6 +109,16 @@ impl EnrollState {
         };
         self.services.enroll_one(&person, request).await
     }
+}
+
+/// Person and face of a resource name.
+fn face_of(name: &str) -> Result<(PersonId, FaceId), Status> {
+    let (person, face) = name.rsplit_once("/faces/").ok_or_else(|| {
+        let text = format!("{:?} is not of the form people/ID/faces/ID", convert::excerpt(name));
+        invalid_field("name", text)
+    })?;
+    let person = page::id("name", "people", person)?;
+    Ok((person, face.parse().map_err(|e| invalid_field("name", format!("{e}")))?))
 }
 
 type EnrollStream = Pin<Box<dyn Stream<Item = Result<EnrollFacesResponse, Status>> + Send>>;
@@ -189,14 +208,19 @@ impl PersonService for Services {
         Ok(Response::new(ListFacesResponse { faces, next_page_token: next.unwrap_or_default() }))
     }
 
+    async fn get_face_image(
+        &self,
+        request: Request<GetFaceImageRequest>,
+    ) -> Result<Response<GetFaceImageResponse>, Status> {
+        let (person, face) = face_of(&request.into_inner().name)?;
+        let crop = self.embeddings.crop(&person, &face).await.map_err(IntoStatus::into_status)?;
+        let crop = crop.ok_or_else(|| no_picture(&person, &face))?;
+        let face = Some(convert::face::detected(&crop.detection, 0.0, 0.0));
+        Ok(Response::new(GetFaceImageResponse { jpeg: crop.jpeg, face }))
+    }
+
     async fn delete_face(&self, request: Request<DeleteFaceRequest>) -> Result<Response<()>, Status> {
-        let name = request.into_inner().name;
-        let (person, face) = name.rsplit_once("/faces/").ok_or_else(|| {
-            let text = format!("{:?} is not of the form people/ID/faces/ID", convert::excerpt(&name));
-            invalid_field("name", text)
-        })?;
-        let person = page::id("name", "people", person)?;
-        let face = face.parse().map_err(|e| invalid_field("name", format!("{e}")))?;
+        let (person, face) = face_of(&request.into_inner().name)?;
         self.gallery.remove_face(&person, &face).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(()))
     }

@@ -11,7 +11,8 @@ use crate::{
     face::FaceError,
     frame::still::StillError,
     identity::{GalleryError, TrainError, UnknownStoreError},
-    pipeline::{fleet::FleetError, picture::PictureError, unknowns::UnknownsError},
+    ids::{FaceId, PersonId},
+    pipeline::{fleet::FleetError, picture::PictureError, reembed::MoveError, unknowns::UnknownsError},
 };
 
 const DOMAIN: &str = "visage";
@@ -80,6 +81,12 @@ pub(super) fn message_too_large(status: &Status) -> Status {
     exhausted("limits.message_bytes", format!("{}; send less at once or raise limits.message_bytes", status.message()))
 }
 
+/// NOT_FOUND: the face is there, and no picture of it.
+pub(super) fn no_picture(person: &PersonId, face: &FaceId) -> Status {
+    let message = format!("no picture of face {face} is kept; those enrolled with gallery.keep_crops = true have one");
+    resource(Code::NotFound, "NO_IMAGE", "face", format!("people/{person}/faces/{face}"), message)
+}
+
 fn internal(message: String) -> Status {
     tracing::error!(message, "a request failed");
     plain(Code::Internal, "INTERNAL", message)
@@ -139,6 +146,7 @@ impl IntoStatus for GalleryError {
             }
             Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "person", format!("people/{id}"), message),
             Self::Incomparable(_) => precondition("OTHER_MODEL", "gallery".into(), message),
+            Self::Moving(_) => precondition("MOVING", "gallery".into(), message),
             Self::TooLittle(_) | Self::Training(TrainError::TooLittle { .. }) => {
                 precondition("TOO_LITTLE_DATA", "gallery".into(), message)
             }
@@ -228,6 +236,21 @@ impl IntoStatus for UnknownsError {
             Self::Gallery(error) => error.into_status(),
             Self::Log(error) => error.into_status(),
             Self::Picture(error) => error.into_status(),
+            Self::Interrupted(_) => internal(message),
+        }
+    }
+}
+
+impl IntoStatus for MoveError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::Running => precondition("MOVING", "gallery".into(), message),
+            Self::InUse(_) | Self::WouldLose { .. } => precondition("MODEL", "gallery".into(), message),
+            Self::Model(_) => precondition("MODEL", "models".into(), message),
+            Self::Cancelled { .. } => plain(Code::Cancelled, "CANCELLED", message),
+            Self::Face(error) => error.into_status(),
+            Self::Gallery(error) => error.into_status(),
             Self::Interrupted(_) => internal(message),
         }
     }

@@ -90,7 +90,7 @@ pub(super) fn decision(gallery: &Gallery) -> DecisionInfo {
         configured: convert::face::route(route.configured).into(),
         in_use: convert::face::route(route.in_use).into(),
         reason: route.why.unwrap_or_default(),
-        classifier: route.classifier.as_ref().map(|c| classifier(gallery.model(), c)),
+        classifier: route.classifier.as_ref().map(|c| classifier(&gallery.model(), c)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`remote`] speaks gRPC and knows nothing of the server's insides; [`local`] works in this process. Commands write to
 //! an `output::Io` and return an exit code or a `error::Failure`; only [`main`] touches the process.
 
+pub mod conflict_sheet;
 pub mod error;
 pub mod generate;
 pub mod json;
@@ -104,6 +105,9 @@ pub enum Command {
     /// Look at past events and judge them.
     #[command(subcommand)]
     Events(remote::events::Command),
+    /// Look after the gallery as a whole: its models, moving it to another one, checking its faces.
+    #[command(subcommand)]
+    Gallery(remote::gallery::Command),
     /// Look at faces that nobody knew, and enrol, merge or dismiss them.
     #[command(subcommand)]
     Unknown(remote::unknown::Command),
@@ -196,6 +200,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
             remote::watch::run(args, &globals, io, stop).await
         }
         Command::Events(command) => remote::events::run(command, &globals, io).await,
+        Command::Gallery(command) => remote::gallery::run(command, &globals, io).await,
         Command::Unknown(command) => remote::unknown::run(command, &globals, io).await,
         Command::Info => remote::info::run(&globals, io).await,
     }

@@ -58,6 +58,8 @@ pub fn faults(config: &Config) -> Vec<String> {
         config.events.retention_days <= 36_500,
         "events.retention_days: give at most 36500, or 0 to keep events for ever",
     );
+    let e = &config.enrollment;
+    need((0.0..=0.5).contains(&e.outlier_confidence), "enrollment.outlier_confidence: give 0 to 0.5; 0 never refuses");
     let u = &config.unknowns;
     need(
         u.retention_days <= 36_500,

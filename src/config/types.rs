@@ -132,11 +132,19 @@ pub enum GalleryBackend {
 }
 
 /// Section `[gallery]`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GallerySettings {
     /// Back end.
     pub backend: GalleryBackend,
+    /// Whether a picture of each enrolled face is kept: without it another model means enrolling everybody again.
+    pub keep_crops: bool,
     /// For the Qdrant back end.
     pub qdrant: QdrantSettings,
+}
+
+impl Default for GallerySettings {
+    fn default() -> Self {
+        Self { backend: GalleryBackend::default(), keep_crops: true, qdrant: QdrantSettings::default() }
+    }
 }

@@ -272,6 +272,11 @@ impl FaceEngine {
         crate::inference::runtime_version()
     }
 
+    /// Whether nobody else holds this engine: no other clone is left that could ask it something.
+    pub fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Stops the workers and waits for them; later calls answer [`FaceError::Stopped`].
     pub async fn shutdown(&self) {
         let inner = self.0.clone();

@@ -8,10 +8,12 @@ pub mod detection;
 pub mod embedder;
 pub mod embedding;
 pub mod engine;
+pub mod in_use;
 pub mod quality;
 pub mod retinaface;
 
 pub use detection::{Detection, Landmarks};
 pub use embedding::{Distance, Embedding};
 pub use engine::{FaceEngine, FaceError};
+pub use in_use::EngineInUse;
 pub use quality::Quality;

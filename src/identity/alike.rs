@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::ids::PersonId;
+use crate::{ids::PersonId, inference::manifest::EmbedderSpec};
 
 /// How many times as wide the margin is between two people as near as the identification threshold.
 const WIDEST: f32 = 3.0;
@@ -23,6 +23,11 @@ pub struct AlikeRange {
 }
 
 impl AlikeRange {
+    /// The range of an embedder, from its thresholds.
+    pub fn of(spec: &EmbedderSpec) -> Self {
+        Self { from: spec.verification_threshold, full: spec.identification_threshold }
+    }
+
     /// Factor of the margin, 1 to 3, between people whose nearest faces have this similarity.
     pub fn wider(&self, similarity: f32) -> f32 {
         let span = (self.full - self.from).max(1e-6);

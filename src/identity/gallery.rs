@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -19,9 +19,9 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    face::{Embedding, embedding::IncomparableError},
+    face::Embedding,
     identity::{
-        Alike, AlikeRange, Calibration, EnrolledFace, GalleryError, GalleryStore, Person, Route, VectorIndex,
+        AlikeRange, EnrolledFace, FaceCrop, GalleryError, GalleryStore, Person, Route, VectorIndex,
         classifier::GalleryState, person::ErasureReceipt,
     },
     ids::{FaceId, ModelId, PersonId},
@@ -29,10 +29,6 @@ use crate::{
     time::Timestamp,
 };
 
-use learning::Learned;
-
-/// Faces sent to the index in one call when it is repaired.
-const REPAIR_CHUNK: usize = 256;
 /// People read from the store in one call.
 const PEOPLE_PAGE: usize = 500;
 
@@ -47,28 +43,17 @@ pub struct Gallery {
 pub struct GallerySettings {
     /// What chooses among the people who are near enough.
     pub route: Route,
-    /// Who is said to look alike; `None` looks for nobody.
+    /// Who is said to look alike with the model; `None` looks for nobody.
     pub alike: Option<AlikeRange>,
 }
 
 struct Inner {
-    settings: GallerySettings,
+    route: Route,
     store: Arc<dyn GalleryStore>,
-    index: Arc<dyn VectorIndex>,
-    model: ModelId,
+    /// The model that is searched, and those on their way in and out.
+    sides: RwLock<Sides>,
     people: RwLock<HashMap<PersonId, Arc<Person>>>,
-    negatives: RwLock<HashMap<PersonId, Vec<Embedding>>>,
     revision: AtomicU64,
-    /// Enrolled faces of the model.
-    faces: AtomicU64,
-    /// What was learned about the model's thresholds here.
-    calibration: RwLock<Option<Calibration>>,
-    /// Who looks like whom.
-    alike: RwLock<Alike>,
-    /// People whose faces changed since their look-alikes were looked for; at most everybody.
-    unlooked: std::sync::Mutex<BTreeSet<PersonId>>,
-    /// The classifier and what is known of it.
-    learned: RwLock<Learned>,
     /// Counts up with every erasure: what was learned from a person who is gone must not be kept.
     erasures: AtomicU64,
     /// Stops the training under way.
@@ -94,19 +79,18 @@ impl Gallery {
         model: ModelId,
         settings: GallerySettings,
     ) -> Result<Self, GalleryError> {
+        let side = Arc::new(Side::new(model, index, settings.alike));
+        let indexed = side.index.face_ids().await?.len();
+        if indexed > 0 && store.people(None, 1).await?.is_empty() {
+            return Err(GalleryError::ForeignIndex { backend: side.index.backend(), faces: indexed });
+        }
+        side.read_calibration(&*store).await?;
         let inner = Inner {
-            settings,
+            route: settings.route,
             store,
-            index,
-            model,
+            sides: RwLock::new(Sides { in_use: side, joining: None, leaving: None }),
             people: RwLock::default(),
-            negatives: RwLock::default(),
             revision: AtomicU64::new(1),
-            faces: AtomicU64::new(0),
-            calibration: RwLock::default(),
-            alike: RwLock::default(),
-            unlooked: std::sync::Mutex::default(),
-            learned: RwLock::default(),
             erasures: AtomicU64::new(0),
             training_stop: std::sync::Mutex::default(),
             training: Mutex::new(()),
@@ -114,14 +98,9 @@ impl Gallery {
             unsettled: AtomicBool::new(false),
             changes: Mutex::new(()),
         };
-        let indexed = inner.index.face_ids().await?.len();
-        if indexed > 0 && inner.store.people(None, 1).await?.is_empty() {
-            return Err(GalleryError::ForeignIndex { backend: inner.index.backend(), faces: indexed });
-        }
         let state = inner.repair().await?;
-        inner.load_classifier(&state).await?;
-        *inner.calibration.write().unwrap_or_else(PoisonError::into_inner) =
-            inner.store.calibration(&inner.model).await?;
+        let side = inner.in_use();
+        side.learn(inner.kept_classifier(&side, &state).await?);
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -132,12 +111,12 @@ impl Gallery {
 
     /// Name of the index's back end.
     pub fn backend(&self) -> &'static str {
-        self.inner.index.backend()
+        self.inner.in_use().index.backend()
     }
 
-    /// The model whose embeddings are searched.
-    pub fn model(&self) -> &ModelId {
-        &self.inner.model
+    /// The model whose embeddings are searched. A move to another model changes it.
+    pub fn model(&self) -> ModelId {
+        self.inner.in_use().model.clone()
     }
 
     /// Adds a person.
@@ -162,25 +141,26 @@ impl Gallery {
         Ok(person)
     }
 
-    /// Adds a face to store and index: both, or neither.
+    /// Adds a face to store and index: both, or neither. With `crop` its picture is kept, so that another model can embed it.
     ///
     /// # Errors
     /// When the embedding is of another model, there is no such person, or store or index fails.
-    pub async fn add_face(&self, face: EnrolledFace) -> Result<(), GalleryError> {
+    pub async fn add_face(&self, face: EnrolledFace, crop: Option<&FaceCrop>) -> Result<(), GalleryError> {
         let inner = &self.inner;
-        inner.check_model(&face.embedding)?;
         let _turn = inner.turn().await?;
-        inner.store.insert_face(&face).await.map_err(|e| inner.refused(e))?;
-        if let Err(error) = inner.index.upsert(std::slice::from_ref(&face)).await {
+        let side = inner.in_use();
+        side.check_model(&face.embedding).map_err(|e| inner.refused(e))?;
+        inner.store.insert_face(&face, crop).await.map_err(|e| inner.refused(e))?;
+        if let Err(error) = side.index.upsert(std::slice::from_ref(&face)).await {
             let undone = inner.store.remove_face(&face.person, &face.id).await;
             // A timeout may hide that the index has it: only both removals make it clean.
-            let forgotten = inner.index.remove_face(&face.id).await;
+            let forgotten = side.index.remove_face(&face.id).await;
             if undone.is_ok() && forgotten.is_ok() {
                 inner.unsettled.store(false, Ordering::Release);
             }
             return Err(error);
         }
-        inner.count(inner.faces.load(Ordering::Relaxed) + 1);
+        side.count(side.faces.load(Ordering::Relaxed) + 1);
         inner.faces_changed([face.person]);
         inner.settled();
         Ok(())
@@ -197,12 +177,16 @@ impl Gallery {
         if !faces.iter().any(|f| f.id == *face) {
             return Err(inner.refused(GalleryError::FaceNotFound(face.clone())));
         }
-        inner.index.remove_face(face).await?;
+        for side in inner.all_sides() {
+            side.index.remove_face(face).await?;
+        }
         if let Err(error) = inner.store.remove_face(person, face).await {
             inner.put_back().await;
             return Err(error);
         }
-        inner.count(inner.faces.load(Ordering::Relaxed).saturating_sub(1));
+        let side = inner.in_use();
+        let counted = faces.iter().any(|f| f.id == *face && f.embedding.model == side.model);
+        side.count(side.faces.load(Ordering::Relaxed).saturating_sub(u64::from(counted)));
         inner.faces_changed([person.clone()]);
         inner.settled();
         Ok(())
@@ -217,7 +201,9 @@ impl Gallery {
         let _turn = inner.turn().await?;
         inner.store.person(person).await.map_err(|e| inner.refused(e))?;
         inner.unlearn();
-        inner.index.remove_person(person).await?;
+        for side in inner.all_sides() {
+            side.index.remove_person(person).await?;
+        }
         let receipt = match inner.store.erase_person(person, now).await {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -226,10 +212,13 @@ impl Gallery {
             }
         };
         inner.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
-        inner.negatives.write().unwrap_or_else(PoisonError::into_inner).remove(person);
-        inner.alike.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        for side in inner.all_sides() {
+            side.negatives.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+            side.alike.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        }
         inner.faces_changed([]);
-        inner.count(inner.faces.load(Ordering::Relaxed).saturating_sub(u64::from(receipt.faces_removed)));
+        let side = inner.in_use();
+        side.count(side.faces.load(Ordering::Relaxed).saturating_sub(u64::from(receipt.faces_removed)));
         inner.settled();
         Ok(receipt)
     }
@@ -240,13 +229,14 @@ impl Gallery {
     /// When the embedding is of another model, there is no such person, or the store fails.
     pub async fn add_negative(&self, person: &PersonId, probe: &Embedding) -> Result<(), GalleryError> {
         let inner = &self.inner;
-        inner.check_model(probe)?;
         let _turn = inner.turn().await?;
+        let side = inner.in_use();
+        side.check_model(probe).map_err(|e| inner.refused(e))?;
         if self.person(person).is_none() {
             return Err(inner.refused(GalleryError::PersonNotFound(person.clone())));
         }
         inner.store.insert_negative(person, probe).await.map_err(|e| inner.refused(e))?;
-        let mut negatives = inner.negatives.write().unwrap_or_else(PoisonError::into_inner);
+        let mut negatives = side.negatives.write().unwrap_or_else(PoisonError::into_inner);
         negatives.entry(person.clone()).or_default().push(probe.clone());
         drop(negatives);
         inner.settled();
@@ -261,7 +251,8 @@ impl Gallery {
         let inner = &self.inner;
         let _turn = inner.turn().await?;
         inner.store.remove_negative(person, probe).await.map_err(|e| inner.refused(e))?;
-        let mut negatives = inner.negatives.write().unwrap_or_else(PoisonError::into_inner);
+        let side = inner.in_use();
+        let mut negatives = side.negatives.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(of_person) = negatives.get_mut(person)
             && let Some(place) = of_person.iter().rposition(|n| n == probe)
         {
@@ -276,6 +267,15 @@ impl Gallery {
     pub fn person(&self, id: &PersonId) -> Option<Person> {
         let people = self.inner.people.read().unwrap_or_else(PoisonError::into_inner);
         people.get(id).map(|person| person.as_ref().clone())
+    }
+
+    /// People of whom none of `faces` is.
+    pub fn faceless(&self, faces: &[EnrolledFace]) -> Vec<PersonId> {
+        let with: BTreeSet<&PersonId> = faces.iter().map(|f| &f.person).collect();
+        let people = self.inner.people.read().unwrap_or_else(PoisonError::into_inner);
+        let mut without: Vec<PersonId> = people.keys().filter(|p| !with.contains(p)).cloned().collect();
+        without.sort();
+        without
     }
 
     /// Counts up with every change of people or faces: tracks decided unknown look again.
@@ -312,17 +312,27 @@ impl Inner {
         error
     }
 
-    fn count(&self, faces: u64) {
-        self.faces.store(faces, Ordering::Relaxed);
-        telemetry::gallery_faces(faces);
+    fn sides(&self) -> RwLockReadGuard<'_, Sides> {
+        self.sides.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_use(&self) -> Arc<Side> {
+        self.sides().in_use.clone()
+    }
+
+    /// Every model whose index holds faces.
+    fn all_sides(&self) -> Vec<Arc<Side>> {
+        let sides = self.sides();
+        [Some(&sides.in_use), sides.joining.as_ref(), sides.leaving.as_ref()].into_iter().flatten().cloned().collect()
     }
 
     /// Faces of these people came or went, or somebody was erased: look-alikes and classifier are to follow.
     fn faces_changed(&self, people: impl IntoIterator<Item = PersonId>) {
-        if self.settings.alike.is_some() {
-            self.unlooked.lock().unwrap_or_else(PoisonError::into_inner).extend(people);
+        let side = self.in_use();
+        if side.range.is_some() {
+            side.unlooked.lock().unwrap_or_else(PoisonError::into_inner).extend(people);
         }
-        self.learned.write().unwrap_or_else(PoisonError::into_inner).stale = true;
+        side.learned.write().unwrap_or_else(PoisonError::into_inner).stale = true;
         self.changed.notify_one();
     }
 
@@ -338,7 +348,7 @@ impl Inner {
         self.settled();
     }
 
-    /// Makes memory and index hold exactly what the store holds.
+    /// Makes memory and the index of the model in use hold exactly what the store holds.
     async fn repair(&self) -> Result<GalleryState, GalleryError> {
         let mut people = HashMap::new();
         let mut after: Option<PersonId> = None;
@@ -348,37 +358,12 @@ impl Inner {
             after = Some(last.id.clone());
             people.extend(page.into_iter().map(|(person, _)| (person.id.clone(), Arc::new(person))));
         }
-        let mut negatives: HashMap<PersonId, Vec<Embedding>> = HashMap::new();
-        for (person, probe) in self.store.negatives(&self.model).await? {
-            negatives.entry(person).or_default().push(probe);
-        }
         *self.people.write().unwrap_or_else(PoisonError::into_inner) = people;
-        *self.negatives.write().unwrap_or_else(PoisonError::into_inner) = negatives;
-        let mut wrong = self.index.face_ids().await?;
-        let mut missing = self.store.all_faces(&self.model).await?;
-        self.count(missing.len() as u64);
-        let state = GalleryState::of(missing.iter().map(|f| (&f.id, &f.person)));
-        self.faces_changed(self.all_to_look_at());
-        missing.retain(|face| !wrong.remove(&face.id));
-        for face in &wrong {
-            self.index.remove_face(face).await?;
-        }
-        for chunk in missing.chunks(REPAIR_CHUNK) {
-            self.index.upsert(chunk).await?;
-        }
-        if !(wrong.is_empty() && missing.is_empty()) {
-            tracing::info!(added = missing.len(), removed = wrong.len(), "face index brought in line with the store");
-        }
+        let side = self.in_use();
+        let state = side.repair(&*self.store).await?;
+        self.faces_changed(self.all_to_look_at(&side));
+        telemetry::gallery_faces(side.faces.load(Ordering::Relaxed));
         Ok(state)
-    }
-
-    fn check_model(&self, embedding: &Embedding) -> Result<(), GalleryError> {
-        if embedding.model == self.model {
-            return Ok(());
-        }
-        let (left, len) = (embedding.model.clone(), embedding.values.len());
-        // Another model's length is not known here; the ids say what is wrong.
-        Err(IncomparableError { left, left_len: len, right: self.model.clone(), right_len: len }.into())
     }
 }
 
@@ -392,6 +377,11 @@ pub use learning::{ClassifierInfo, RouteInfo, Trained};
 #[path = "gallery_calibration.rs"]
 mod calibrating;
 pub use calibrating::Calibrated;
+#[path = "gallery_side.rs"]
+mod side;
+use side::{Side, Sides};
+#[path = "gallery_move.rs"]
+mod moving;
 
 #[cfg(test)]
 #[path = "gallery_learning_tests.rs"]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Gallery, Inner};
+use super::{Gallery, Inner, side::Side};
 use crate::{
     identity::{EnrolledFace, GalleryError, SearchQuery, alike::Neighbour},
     ids::PersonId,
@@ -22,7 +22,7 @@ const ALL_UP_TO: usize = 20_000;
 impl Gallery {
     /// Whom a person looks like, nearest first; people whose nearest enrolled faces are as similar as [`super::AlikeRange::from`].
     pub fn alikes(&self, person: &PersonId) -> Vec<Neighbour> {
-        self.inner.alike.read().unwrap_or_else(PoisonError::into_inner).of(person)
+        self.inner.in_use().alike.read().unwrap_or_else(PoisonError::into_inner).of(person)
     }
 
     /// Looks for the look-alikes of everybody who changed since.
@@ -31,15 +31,16 @@ impl Gallery {
     /// When store or index fails; who is left is looked at next time.
     pub(super) async fn look_for_alikes(&self, stop: &CancellationToken) -> Result<(), GalleryError> {
         let inner = &self.inner;
-        let Some(range) = inner.settings.alike else { return Ok(()) };
         loop {
-            let person = inner.unlooked.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+            let side = inner.in_use();
+            let Some(range) = side.range else { return Ok(()) };
+            let person = side.unlooked.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
             let Some(person) = person.filter(|_| !stop.is_cancelled()) else { return Ok(()) };
-            match self.neighbours(&person, range.from).await {
-                Ok(found) => inner.resemble(&person, found),
-                Err(GalleryError::PersonNotFound(_)) => inner.resemble(&person, Vec::new()),
+            match self.neighbours(&side, &person, range.from).await {
+                Ok(found) => inner.resemble(&side, &person, found),
+                Err(GalleryError::PersonNotFound(_)) => inner.resemble(&side, &person, Vec::new()),
                 Err(error) => {
-                    inner.unlooked.lock().unwrap_or_else(PoisonError::into_inner).insert(person);
+                    side.unlooked.lock().unwrap_or_else(PoisonError::into_inner).insert(person);
                     return Err(error);
                 }
             }
@@ -47,15 +48,15 @@ impl Gallery {
         }
     }
 
-    async fn neighbours(&self, person: &PersonId, from: f32) -> Result<Vec<Neighbour>, GalleryError> {
+    async fn neighbours(&self, side: &Side, person: &PersonId, from: f32) -> Result<Vec<Neighbour>, GalleryError> {
         let inner = &self.inner;
         let mut faces: Vec<EnrolledFace> = inner.store.faces(person).await?;
-        faces.retain(|f| f.embedding.model == inner.model);
+        faces.retain(|f| f.embedding.model == side.model);
         faces.sort_by(|a, b| b.quality.total_cmp(&a.quality));
         let mut found: BTreeMap<PersonId, f32> = BTreeMap::new();
         for face in faces.iter().take(FACES_EACH) {
             let query = SearchQuery { limit: NEAREST, people: None };
-            for hit in inner.index.search(&face.embedding, &query).await? {
+            for hit in side.index.search(&face.embedding, &query).await? {
                 if hit.person != *person && hit.similarity >= from {
                     let best = found.entry(hit.person).or_insert(hit.similarity);
                     *best = best.max(hit.similarity);
@@ -69,8 +70,8 @@ impl Gallery {
 impl Inner {
     /// Keeps whom a person looks like. Somebody erased meanwhile does not come back: an erasure takes the person from `people` first and
     /// from `alike` after it.
-    fn resemble(&self, person: &PersonId, mut found: Vec<Neighbour>) {
-        let mut alike = self.alike.write().unwrap_or_else(PoisonError::into_inner);
+    fn resemble(&self, side: &Side, person: &PersonId, mut found: Vec<Neighbour>) {
+        let mut alike = side.alike.write().unwrap_or_else(PoisonError::into_inner);
         let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
         found.retain(|n| people.contains_key(&n.person));
         match people.contains_key(person) {
@@ -80,9 +81,9 @@ impl Inner {
     }
 
     /// Everybody, unless that would take too long.
-    pub(super) fn all_to_look_at(&self) -> Vec<PersonId> {
-        let faces = self.faces.load(std::sync::atomic::Ordering::Relaxed);
-        if self.settings.alike.is_none() {
+    pub(super) fn all_to_look_at(&self, side: &Side) -> Vec<PersonId> {
+        let faces = side.faces.load(std::sync::atomic::Ordering::Relaxed);
+        if side.range.is_none() {
             return Vec::new();
         }
         if faces > ALL_UP_TO as u64 {

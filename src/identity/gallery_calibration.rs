@@ -2,10 +2,11 @@
 
 use std::sync::PoisonError;
 
-use super::Gallery;
+use super::{Gallery, Side};
 use crate::{
     face::Embedding,
     identity::{Calibration, GalleryError, calibration::Threshold, impostors},
+    ids::ModelId,
     time::Timestamp,
 };
 
@@ -38,9 +39,9 @@ impl Gallery {
         keep: bool,
         now: Timestamp,
     ) -> Result<Calibrated, GalleryError> {
-        let inner = &self.inner;
-        strangers.iter().try_for_each(|e| inner.check_model(e))?;
-        let faces = inner.store.all_faces(&inner.model).await?;
+        let (inner, side) = (&self.inner, self.inner.in_use());
+        strangers.iter().try_for_each(|e| side.check_model(e))?;
+        let faces = inner.store.all_faces(&side.model).await?;
         let compared = tokio::task::spawn_blocking(move || impostors::compare(&faces, &strangers))
             .await
             .map_err(|e| GalleryError::Storage(e.to_string()))?;
@@ -48,7 +49,7 @@ impl Gallery {
         let threshold = calibration.threshold(compared.people);
         let (fnir, fnir_best) = (compared.fnir(threshold.cautious), compared.fnir(threshold.best));
         if keep {
-            self.keep_calibration(Some(calibration.clone())).await?;
+            self.keep_calibration(&side, Some(calibration.clone())).await?;
         }
         Ok(Calibrated { calibration, threshold, fnir, fnir_best, mates: compared.mates.len() })
     }
@@ -58,20 +59,28 @@ impl Gallery {
     /// # Errors
     /// When the store fails.
     pub async fn forget_calibration(&self) -> Result<(), GalleryError> {
-        self.keep_calibration(None).await
+        self.keep_calibration(&self.inner.in_use(), None).await
     }
 
-    async fn keep_calibration(&self, calibration: Option<Calibration>) -> Result<(), GalleryError> {
-        let inner = &self.inner;
-        inner.store.set_calibration(&inner.model, calibration.as_ref()).await?;
-        *inner.calibration.write().unwrap_or_else(PoisonError::into_inner) = calibration;
+    async fn keep_calibration(&self, side: &Side, calibration: Option<Calibration>) -> Result<(), GalleryError> {
+        self.inner.store.set_calibration(&side.model, calibration.as_ref()).await?;
+        *side.calibration.write().unwrap_or_else(PoisonError::into_inner) = calibration;
         Ok(())
     }
 
-    /// What was learned, with the threshold that keeps its promise at the gallery's present size.
+    /// What was learned about the model in use, with the threshold that keeps its promise at the gallery's present size.
     pub fn calibration(&self) -> Option<(Calibration, Threshold)> {
+        self.calibrated(&self.inner.in_use())
+    }
+
+    /// The same for a model, which may be on its way out; `None` for models that are not searched.
+    pub fn calibration_of(&self, model: &ModelId) -> Option<(Calibration, Threshold)> {
+        self.calibrated(self.inner.all_sides().iter().find(|side| side.model == *model)?)
+    }
+
+    fn calibrated(&self, side: &Side) -> Option<(Calibration, Threshold)> {
         let people = self.inner.people.read().unwrap_or_else(PoisonError::into_inner).len();
-        let kept = self.inner.calibration.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = side.calibration.read().unwrap_or_else(PoisonError::into_inner);
         kept.as_ref().map(|c| (c.clone(), c.threshold(people)))
     }
 }

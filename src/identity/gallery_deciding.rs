@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Gallery, Inner};
+use super::{Gallery, Inner, side::Side};
 use crate::{
     face::Embedding,
     identity::{Candidates, Decision, GalleryError, Person, PersonHit, SearchQuery, Thresholds, Why, decision::assign},
@@ -40,47 +40,26 @@ impl Gallery {
     /// When the embedding is of another model or the index fails.
     pub async fn candidates(&self, probe: &Embedding, watchlists: &[String]) -> Result<Candidates, GalleryError> {
         let inner = &self.inner;
-        inner.check_model(probe)?;
+        let side = inner.side_of(probe)?;
         let people = inner.on_watchlists(watchlists);
         if people.as_ref().is_some_and(BTreeSet::is_empty) {
             return Ok(Candidates::default());
         }
         let query = SearchQuery { limit: CANDIDATES, people };
-        let mut hits = inner.index.search(probe, &query).await?;
+        let mut hits = side.index.search(probe, &query).await?;
         // Never name who is not (or no longer) in the gallery, whatever the index still holds.
         let known = inner.people.read().unwrap_or_else(PoisonError::into_inner);
         hits.retain(|hit| known.contains_key(&hit.person));
         drop(known);
-        let kept = inner.negatives.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = side.negatives.read().unwrap_or_else(PoisonError::into_inner);
         let nearest = |hit: &PersonHit| {
             let near = kept.get(&hit.person)?.iter().filter_map(|n| n.similarity(probe).ok()).reduce(f32::max)?;
             Some((hit.person.clone(), near))
         };
         let negatives = hits.iter().filter_map(nearest).collect();
         drop(kept);
-        let chances = self.classifier_in_use().and_then(|c| c.chances(probe, hits.iter().map(|h| &h.person)));
-        Ok(Candidates { negatives, chances, ..self.around(hits) })
-    }
-
-    /// Hits with what the gallery knows of their people whatever the probe: offsets, and who of them look alike.
-    pub(in crate::identity) fn around(&self, hits: Vec<PersonHit>) -> Candidates {
-        let inner = &self.inner;
-        let mut found = Candidates::of(hits);
-        let people = inner.people.read().unwrap_or_else(PoisonError::into_inner);
-        let offset = |h: &PersonHit| Some((h.person.clone(), people.get(&h.person)?.threshold_offset));
-        found.offsets = found.hits.iter().filter_map(offset).filter(|(_, o)| *o != 0.0).collect();
-        drop(people);
-        let Some(range) = &inner.settings.alike else { return found };
-        let alike = inner.alike.read().unwrap_or_else(PoisonError::into_inner);
-        for (i, a) in found.hits.iter().enumerate() {
-            for b in &found.hits[i + 1..] {
-                if let Some(similarity) = alike.similarity(&a.person, &b.person) {
-                    found.wider.set(&a.person, &b.person, range.wider(similarity));
-                }
-            }
-        }
-        drop(alike);
-        found
+        let chances = inner.classifier_in_use(&side).and_then(|c| c.chances(probe, hits.iter().map(|h| &h.person)));
+        Ok(Candidates { negatives, chances, ..inner.around(&side, hits) })
     }
 
     /// Adds the person to a decision. Somebody erased since the search is unknown.
@@ -94,6 +73,26 @@ impl Gallery {
 }
 
 impl Inner {
+    /// Hits with what the gallery knows of their people whatever the probe: offsets, and who of them look alike.
+    pub(super) fn around(&self, side: &Side, hits: Vec<PersonHit>) -> Candidates {
+        let mut found = Candidates::of(hits);
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let offset = |h: &PersonHit| Some((h.person.clone(), people.get(&h.person)?.threshold_offset));
+        found.offsets = found.hits.iter().filter_map(offset).filter(|(_, o)| *o != 0.0).collect();
+        drop(people);
+        let Some(range) = &side.range else { return found };
+        let alike = side.alike.read().unwrap_or_else(PoisonError::into_inner);
+        for (i, a) in found.hits.iter().enumerate() {
+            for b in &found.hits[i + 1..] {
+                if let Some(similarity) = alike.similarity(&a.person, &b.person) {
+                    found.wider.set(&a.person, &b.person, range.wider(similarity));
+                }
+            }
+        }
+        drop(alike);
+        found
+    }
+
     /// People on at least one of the watchlists; `None` means everyone.
     fn on_watchlists(&self, watchlists: &[String]) -> Option<BTreeSet<PersonId>> {
         if watchlists.is_empty() {

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Gallery, Inner};
+use super::{Gallery, Inner, side::Side};
 use crate::{
     identity::{
         Candidates, Classifier, EnrolledFace, GalleryError, PersonHit, Route, Thresholds, TrainError,
@@ -78,18 +78,10 @@ pub struct Trained {
 }
 
 impl Gallery {
-    /// The classifier that decides, when it does.
-    pub(super) fn classifier_in_use(&self) -> Option<Arc<Classifier>> {
-        if self.inner.settings.route != Route::Classifier {
-            return None;
-        }
-        self.inner.learned.read().unwrap_or_else(PoisonError::into_inner).classifier.clone()
-    }
-
     /// What decides, and why not what was configured.
     pub fn route(&self) -> RouteInfo {
-        let configured = self.inner.settings.route;
-        let learned = self.inner.learned.read().unwrap_or_else(PoisonError::into_inner);
+        let (configured, side) = (self.inner.route, self.inner.in_use());
+        let learned = side.learned.read().unwrap_or_else(PoisonError::into_inner);
         let classifier = learned.classifier.as_ref().map(|c| info(c, learned.stale));
         let in_use = if classifier.is_some() { configured } else { Route::Similarity };
         let why = (configured != in_use)
@@ -118,13 +110,14 @@ impl Gallery {
         let done = Arc::new(done);
         for _ in 0..ATTEMPTS {
             let (stop_this, erasures) = inner.begin(stop);
-            inner.few_enough()?;
-            let faces = inner.store.all_faces(&inner.model).await?;
+            let side = inner.in_use();
+            inner.few_enough(&side)?;
+            let faces = inner.store.all_faces(&side.model).await?;
             let (gallery, tell, halt) = (self.clone(), done.clone(), stop_this.clone());
             let work = move || {
                 classifier::enough(faces.iter().map(|f| &f.person))?;
                 let labelled = classifier::best_of_each(&faces);
-                let around = |hits: Vec<PersonHit>| -> Candidates { gallery.around(hits) };
+                let around = |hits: Vec<PersonHit>| -> Candidates { gallery.inner.around(&side, hits) };
                 let all = folds + 1;
                 let validation = classifier_folds::validate(&labelled, folds, &thresholds, &around, &halt, |n| {
                     tell(n, all);
@@ -153,10 +146,11 @@ impl Gallery {
     pub async fn forget_classifier(&self) -> Result<(), GalleryError> {
         let inner = &self.inner;
         let _turn = inner.changes.lock().await;
-        inner.store.set_classifier(&inner.model, None).await?;
+        let side = inner.in_use();
+        inner.store.set_classifier(&side.model, None).await?;
         let why = Some("the classifier was forgotten; `visage train` trains one".to_owned());
-        let wanted = inner.settings.route == Route::Classifier;
-        *inner.learned.write().unwrap_or_else(PoisonError::into_inner) = Learned { wanted, why, ..Learned::default() };
+        let wanted = inner.route == Route::Classifier;
+        side.learn(Learned { wanted, why, ..Learned::default() });
         Ok(())
     }
 
@@ -207,11 +201,12 @@ impl Gallery {
         };
         while !stop.is_cancelled() {
             let (stop_this, erasures) = inner.begin(stop);
-            if let Err(error) = inner.few_enough() {
+            let side = inner.in_use();
+            if let Err(error) = inner.few_enough(&side) {
                 return inner.cannot_train(&error).await;
             }
-            let faces = inner.store.all_faces(&inner.model).await?;
-            if inner.is_of(&faces) {
+            let faces = inner.store.all_faces(&side.model).await?;
+            if side.is_of(&faces) {
                 return Ok(());
             }
             match blocking(move || Classifier::train(&faces, time::now(), &stop_this)).await? {
@@ -231,13 +226,21 @@ impl Gallery {
 }
 
 impl Inner {
-    /// Reads the kept classifier; one that can't be used is trained again.
-    pub(super) async fn load_classifier(&self, state: &GalleryState) -> Result<(), GalleryError> {
-        let kept = self.store.classifier(&self.model).await?;
-        let wanted = kept.is_some() || self.settings.route == Route::Classifier;
+    /// The classifier that decides about probes of a side, when it does.
+    pub(super) fn classifier_in_use(&self, side: &Side) -> Option<Arc<Classifier>> {
+        if self.route != Route::Classifier {
+            return None;
+        }
+        side.learned.read().unwrap_or_else(PoisonError::into_inner).classifier.clone()
+    }
+
+    /// Reads the classifier kept for a model; one that can't be used is trained again.
+    pub(super) async fn kept_classifier(&self, side: &Side, state: &GalleryState) -> Result<Learned, GalleryError> {
+        let kept = self.store.classifier(&side.model).await?;
+        let wanted = kept.is_some() || self.route == Route::Classifier;
         let mut loaded = Learned { wanted, ..Learned::default() };
         match kept.as_deref().map(Classifier::from_bytes) {
-            Some(Ok(classifier)) if *classifier.model() == self.model && self.knows_all(&classifier) => {
+            Some(Ok(classifier)) if *classifier.model() == side.model && self.knows_all(&classifier) => {
                 loaded.stale = classifier.state() != state;
                 loaded.classifier = Some(Arc::new(classifier));
             }
@@ -248,23 +251,24 @@ impl Inner {
             }
             None => {}
         }
-        *self.learned.write().unwrap_or_else(PoisonError::into_inner) = loaded;
-        Ok(())
+        Ok(loaded)
     }
 
     /// Nobody is named by what was learned from a person who is being erased.
     pub(super) fn unlearn(&self) {
         self.erasures.fetch_add(1, Ordering::AcqRel);
         self.training_stop.lock().unwrap_or_else(PoisonError::into_inner).cancel();
-        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
-        if learned.classifier.take().is_some() {
-            learned.why = Some("a person was erased; the classifier is trained again without them".into());
+        for side in self.all_sides() {
+            let mut learned = side.learned.write().unwrap_or_else(PoisonError::into_inner);
+            if learned.classifier.take().is_some() {
+                learned.why = Some("a person was erased; the classifier is trained again without them".into());
+            }
         }
     }
 
     /// Refuses what is too much before it is read.
-    fn few_enough(&self) -> Result<(), TrainError> {
-        let faces = self.faces.load(Ordering::Relaxed) as usize;
+    fn few_enough(&self, side: &Side) -> Result<(), TrainError> {
+        let faces = side.faces.load(Ordering::Relaxed) as usize;
         if faces <= classifier::MOST_READ {
             return Ok(());
         }
@@ -273,7 +277,7 @@ impl Inner {
     }
 
     fn wants_classifier(&self) -> bool {
-        self.learned.read().unwrap_or_else(PoisonError::into_inner).wanted
+        self.in_use().learned.read().unwrap_or_else(PoisonError::into_inner).wanted
     }
 
     fn knows_all(&self, classifier: &Classifier) -> bool {
@@ -288,27 +292,17 @@ impl Inner {
         (token, self.erasures.load(Ordering::Acquire))
     }
 
-    /// Whether the classifier was trained on just these faces; then it is not stale.
-    fn is_of(&self, faces: &[EnrolledFace]) -> bool {
-        let state = GalleryState::of(faces.iter().map(|f| (&f.id, &f.person)));
-        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
-        let same = learned.classifier.as_ref().is_some_and(|c| *c.state() == state);
-        learned.stale = !same;
-        same
-    }
-
-    /// Keeps a classifier, unless somebody was erased since its faces were read; whether it did.
+    /// Keeps a classifier, unless somebody was erased or another model took over since its faces were read; whether it did.
     async fn keep(&self, classifier: Classifier, erasures: u64) -> Result<bool, GalleryError> {
         let bytes = classifier.to_bytes().map_err(|e| GalleryError::Storage(e.to_string()))?;
         // No erasure runs meanwhile, so none can be undone by what is written here.
         let _turn = self.changes.lock().await;
-        if self.erasures.load(Ordering::Acquire) != erasures || !self.knows_all(&classifier) {
+        let (side, erased) = (self.in_use(), self.erasures.load(Ordering::Acquire) != erasures);
+        if erased || *classifier.model() != side.model || !self.knows_all(&classifier) {
             return Ok(false);
         }
-        self.store.set_classifier(&self.model, Some(&bytes)).await?;
-        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
-        *learned = Learned { classifier: Some(Arc::new(classifier)), wanted: true, ..Learned::default() };
-        drop(learned);
+        self.store.set_classifier(&side.model, Some(&bytes)).await?;
+        side.learn(Learned { classifier: Some(Arc::new(classifier)), wanted: true, ..Learned::default() });
         // A face that came while it was trained: the next round sees whether there was one.
         self.changed.notify_one();
         // Faces in view are decided again.
@@ -319,15 +313,27 @@ impl Inner {
     /// The gallery can't be trained on: similarity decides, and an outdated classifier goes.
     async fn cannot_train(&self, error: &TrainError) -> Result<(), GalleryError> {
         let _turn = self.changes.lock().await;
-        self.store.set_classifier(&self.model, None).await?;
-        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        let side = self.in_use();
+        self.store.set_classifier(&side.model, None).await?;
+        let mut learned = side.learned.write().unwrap_or_else(PoisonError::into_inner);
         let why = Some(error.to_string());
-        if learned.why != why && self.settings.route == Route::Classifier {
+        if learned.why != why && self.route == Route::Classifier {
             tracing::warn!(%error, "identity.decision is classifier, but similarity decides");
         }
         learned.why = why;
         learned.classifier = None;
         Ok(())
+    }
+}
+
+impl Side {
+    /// Whether the classifier was trained on just these faces; then it is not stale.
+    fn is_of(&self, faces: &[EnrolledFace]) -> bool {
+        let state = GalleryState::of(faces.iter().map(|f| (&f.id, &f.person)));
+        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        let same = learned.classifier.as_ref().is_some_and(|c| *c.state() == state);
+        learned.stale = !same;
+        same
     }
 }
 

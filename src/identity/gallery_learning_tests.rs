@@ -34,7 +34,7 @@ async fn settle(gallery: &Gallery, i: usize, faces: usize, seed: &mut u64) {
     for n in 0..faces {
         let embedding = look(i, 0.3, seed);
         let enrolled = EnrolledFace { embedding, ..face(&format!("f{i}-{n}"), &format!("p{i}"), [1.0, 0.0]) };
-        gallery.add_face(enrolled).await.unwrap();
+        gallery.add_face(enrolled, None).await.unwrap();
     }
 }
 
@@ -222,17 +222,17 @@ async fn look_alikes_follow_enrolment_removal_and_erasure() {
     assert!(alikes(gallery, "anna").is_empty());
     // 8 degrees from Anna: cosine 0.990.
     gallery.create_person(person("twin", &[])).await.unwrap();
-    gallery.add_face(face("t1", "twin", [0.9903, 0.1392])).await.unwrap();
+    gallery.add_face(face("t1", "twin", [0.9903, 0.1392]), None).await.unwrap();
     gallery.catch_up(&on()).await.unwrap();
     assert_eq!((alikes(gallery, "anna"), alikes(gallery, "twin")), (near("twin"), near("anna")));
     let similarity = gallery.alikes(&id("anna"))[0].similarity;
     assert!((similarity - 0.9903).abs() < 1e-3, "{similarity}");
     // A face to the side of the twin's: as far from Anna as 20 degrees, so 8 degrees stay the nearest.
-    gallery.add_face(face("t2", "twin", [0.9397, 0.342])).await.unwrap();
+    gallery.add_face(face("t2", "twin", [0.9397, 0.342]), None).await.unwrap();
     gallery.remove_face(&id("twin"), &id("t1")).await.unwrap();
     gallery.catch_up(&on()).await.unwrap();
     assert!(alikes(gallery, "anna").is_empty() && alikes(gallery, "twin").is_empty());
-    gallery.add_face(face("t3", "twin", [0.9903, 0.1392])).await.unwrap();
+    gallery.add_face(face("t3", "twin", [0.9903, 0.1392]), None).await.unwrap();
     gallery.catch_up(&on()).await.unwrap();
     assert_eq!(alikes(gallery, "anna"), near("twin"));
     let again = Gallery::open(house.store.clone(), house.index.clone(), id("m"), settings()).await.unwrap();
@@ -247,7 +247,7 @@ async fn between_look_alikes_the_lead_must_be_wider_and_a_decision_costs_one_sea
     let house = furnished().await;
     let gallery = &house.gallery;
     gallery.create_person(person("twin", &[])).await.unwrap();
-    gallery.add_face(face("t1", "twin", [0.9903, 0.1392])).await.unwrap();
+    gallery.add_face(face("t1", "twin", [0.9903, 0.1392]), None).await.unwrap();
     // 8 degrees to the other side of Anna: she leads the twin by 0.99 - 0.961 = 0.029 … with a margin of 0.02 that is enough,
     let probe = [0.9903, -0.1392];
     let strict = Thresholds { margin: 0.02, ..thresholds() };

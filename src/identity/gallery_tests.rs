@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::{
     face::Distance,
-    identity::{PersonHit, SearchQuery, Thresholds, decision::tests::thresholds},
+    identity::{Calibration, PersonHit, SearchQuery, Thresholds, decision::tests::thresholds},
     inference::manifest,
 };
 
@@ -115,11 +115,12 @@ impl GalleryStore for FakeStore {
             person: id.clone(),
             erased: now,
             faces_removed: (before - faces.len()) as u32,
+            crops_removed: 0,
             events_anonymised: 0,
             pictures_removed: 0,
         })
     }
-    async fn insert_face(&self, face: &EnrolledFace) -> Result<(), GalleryError> {
+    async fn insert_face(&self, face: &EnrolledFace, _: Option<&FaceCrop>) -> Result<(), GalleryError> {
         self.person(&face.person).await?;
         self.faces.lock().unwrap().insert(face.id.clone(), face.clone());
         Ok(())
@@ -192,6 +193,10 @@ impl VectorIndex for FakeIndex {
         hits.truncate(query.limit);
         Ok(hits)
     }
+    async fn clear(&self) -> Result<(), GalleryError> {
+        self.faces.lock().unwrap().clear();
+        Ok(())
+    }
     async fn face_ids(&self) -> Result<BTreeSet<FaceId>, GalleryError> {
         Ok(self.faces.lock().unwrap().keys().cloned().collect())
     }
@@ -216,8 +221,8 @@ pub(super) async fn furnished() -> House {
     let house = opened(Arc::default(), Arc::default()).await;
     house.gallery.create_person(person("anna", &["staff"])).await.unwrap();
     house.gallery.create_person(person("berta", &["vip"])).await.unwrap();
-    house.gallery.add_face(face("a1", "anna", [1.0, 0.0])).await.unwrap();
-    house.gallery.add_face(face("b1", "berta", [0.0, 1.0])).await.unwrap();
+    house.gallery.add_face(face("a1", "anna", [1.0, 0.0]), None).await.unwrap();
+    house.gallery.add_face(face("b1", "berta", [0.0, 1.0]), None).await.unwrap();
     house
 }
 
@@ -306,7 +311,7 @@ async fn a_face_the_index_refuses_is_not_kept() {
     let house = furnished().await;
     house.index.failing_upserts.store(1, Ordering::SeqCst);
     let revision = house.gallery.revision();
-    let refused = house.gallery.add_face(face("a2", "anna", [0.9, 0.43])).await;
+    let refused = house.gallery.add_face(face("a2", "anna", [0.9, 0.43]), None).await;
     assert!(matches!(refused, Err(GalleryError::Unavailable(_))));
     assert_eq!(house.store.faces(&id("anna")).await.unwrap().len(), 1);
     assert!(house.in_step());
@@ -318,7 +323,7 @@ async fn what_could_not_be_taken_back_is_repaired_before_the_next_change() {
     let house = furnished().await;
     house.index.failing_upserts.store(1, Ordering::SeqCst);
     house.store.failing_removals.store(1, Ordering::SeqCst);
-    assert!(house.gallery.add_face(face("a2", "anna", [0.9, 0.43])).await.is_err());
+    assert!(house.gallery.add_face(face("a2", "anna", [0.9, 0.43]), None).await.is_err());
     assert!(!house.in_step(), "both failed");
     house.gallery.create_person(person("carla", &[])).await.unwrap();
     assert!(house.in_step());
@@ -393,7 +398,7 @@ async fn another_models_embedding_is_refused() {
     let refused = house.gallery.identify_together(&[foreign.clone()], &[], &t).await;
     assert!(matches!(refused, Err(GalleryError::Incomparable(_))));
     let enrolled = EnrolledFace { embedding: foreign, ..face("a9", "anna", [1.0, 0.0]) };
-    assert!(house.gallery.add_face(enrolled).await.is_err());
+    assert!(house.gallery.add_face(enrolled, None).await.is_err());
     assert_eq!(house.store.counts().await.unwrap(), (2, 2));
 }
 
@@ -403,7 +408,7 @@ async fn a_change_whose_caller_went_away_is_completed_before_the_next() {
     // What the store did after its caller was gone.
     drop(house.gallery.inner.turn().await.unwrap());
     house.store.insert_person(&person("carla", &[])).await.unwrap();
-    house.store.insert_face(&face("c1", "carla", [-1.0, 0.0])).await.unwrap();
+    house.store.insert_face(&face("c1", "carla", [-1.0, 0.0]), None).await.unwrap();
     assert_eq!(house.who([-1.0, 0.0], &[]).await, None);
     house.gallery.create_person(person("dora", &[])).await.unwrap();
     assert_eq!(house.who([-1.0, 0.0], &[]).await.as_deref(), Some("CARLA"));
@@ -421,7 +426,7 @@ async fn the_revision_counts_changes() {
     last = house.gallery.revision();
     assert!(house.gallery.create_person(person("anna", &[])).await.is_err());
     assert_eq!(house.gallery.revision(), last);
-    house.gallery.add_face(face("c1", "carla", [0.7, 0.7])).await.unwrap();
+    house.gallery.add_face(face("c1", "carla", [0.7, 0.7]), None).await.unwrap();
     assert!(house.gallery.revision() > last);
 }
 
@@ -431,7 +436,7 @@ async fn a_negative_exemplar_can_be_taken_back_and_survives_nothing_else() {
     let index = Arc::new(FakeIndex::default());
     let gallery = Gallery::open(store.clone(), index, id("m"), settings()).await.unwrap();
     gallery.create_person(person("anna", &[])).await.unwrap();
-    gallery.add_face(face("f-1", "anna", [1.0, 0.0])).await.unwrap();
+    gallery.add_face(face("f-1", "anna", [1.0, 0.0]), None).await.unwrap();
     let (stranger, anna) = (embedding([0.8, 0.6]), embedding([0.99, 0.14]));
     let known = async |probe: &Embedding| {
         let answers = gallery.identify_together(std::slice::from_ref(probe), &[], &thresholds()).await.unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::Calibration;
+use super::{Calibration, FaceCrop};
 use crate::{
     face::Embedding,
     ids::{FaceId, ModelId, PersonId},
@@ -62,6 +62,9 @@ pub struct ErasureReceipt {
     pub erased: Timestamp,
     /// Enrolled faces and embeddings removed.
     pub faces_removed: u32,
+    /// Pictures of enrolled faces removed.
+    #[serde(default)]
+    pub crops_removed: u32,
     /// Past events whose identity was removed.
     pub events_anonymised: u64,
     /// Event pictures removed.
@@ -86,6 +89,9 @@ pub enum GalleryError {
     /// An embedding of another model.
     #[error(transparent)]
     Incomparable(#[from] crate::face::embedding::IncomparableError),
+    /// The gallery can't move to another model now.
+    #[error("{0}")]
+    Moving(String),
     /// The store failed for good.
     #[error("the gallery store failed: {0}")]
     Storage(String),
@@ -125,9 +131,9 @@ pub trait GalleryStore: Send + Sync {
     async fn update_person(&self, person: &Person) -> Result<(), GalleryError>;
     /// Removes a person, all faces, the identity in past events and their pictures, in one transaction; keeps the receipt.
     async fn erase_person(&self, id: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError>;
-    /// Adds a face. Fails when the person does not exist.
-    async fn insert_face(&self, face: &EnrolledFace) -> Result<(), GalleryError>;
-    /// Faces of a person, by id.
+    /// Adds a face, with its picture where that is kept. Fails when the person does not exist.
+    async fn insert_face(&self, face: &EnrolledFace, crop: Option<&FaceCrop>) -> Result<(), GalleryError>;
+    /// Faces of a person, by id, with the embedding of the model in use; faces that have none, with another's.
     async fn faces(&self, person: &PersonId) -> Result<Vec<EnrolledFace>, GalleryError>;
     /// Removes a face of a person.
     async fn remove_face(&self, person: &PersonId, face: &FaceId) -> Result<(), GalleryError>;

@@ -61,6 +61,8 @@ pub trait VectorIndex: Send + Sync {
     async fn remove_person(&self, person: &PersonId) -> Result<(), GalleryError>;
     /// Distinct people with their nearest faces, nearest person first.
     async fn search(&self, probe: &Embedding, query: &SearchQuery) -> Result<Vec<PersonHit>, GalleryError>;
+    /// Removes every face, and what was made to hold them; it can be filled again.
+    async fn clear(&self) -> Result<(), GalleryError>;
     /// Ids of all faces, to compare with the store at start.
     async fn face_ids(&self) -> Result<std::collections::BTreeSet<FaceId>, GalleryError>;
     /// Name of the back end: `exact` or `qdrant`.

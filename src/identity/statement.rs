@@ -120,6 +120,13 @@ impl TrackDecider {
         Self { first_look, evidence, ..Self::new(self.settings.clone(), self.threshold) }
     }
 
+    /// Drops the looks, as when another model embeds from now on; `threshold` is the one then in force. What was said stays, and so does
+    /// the last decision until there is a new one.
+    pub fn start_anew(&mut self, threshold: f32) {
+        self.evidence = Evidence::new(self.settings.evidence.clone(), threshold);
+        self.threshold = threshold;
+    }
+
     /// The fused template to ask the gallery about, and to keep with events; `None` before the first look.
     pub fn template(&self) -> Option<Embedding> {
         self.evidence.template()

@@ -150,6 +150,13 @@ impl Appearance {
         })
     }
 
+    /// Another model is in use: its looks are taken from now on, those of the old one are gone. What was said stays.
+    pub(super) fn look_anew(&mut self, ctx: &Context, looks: &LookSettings) {
+        self.decider.start_anew(ctx.thresholds.similarity);
+        self.planner = LookPlanner::new(looks.clone(), ctx.min_face_px);
+        self.suspect = None;
+    }
+
     /// Gives the last look back: it could not be embedded.
     pub(super) fn refund(&mut self) {
         self.planner.refund();
@@ -188,8 +195,9 @@ impl Appearance {
         draft.event.reason = statement.decision.reason().unwrap_or_default().to_owned();
         draft.event.matched = Some(matched(&statement.decision, gallery));
         draft.event.looks = statement.looks;
-        draft.event.model = Some(ctx.model.clone());
-        draft.event.template = self.decider.template().map(|t| t.values.to_vec());
+        let template = self.decider.template();
+        draft.event.model = Some(template.as_ref().map_or_else(|| ctx.model.clone(), |t| t.model.clone()));
+        draft.event.template = template.map(|t| t.values.to_vec());
         draft.event.corrects = if statement.correction { self.stated.take() } else { None };
         self.stated = Some(draft.event.id.clone());
         draft

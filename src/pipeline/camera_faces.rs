@@ -16,7 +16,7 @@ use super::{
 use crate::{
     camera::CameraSpec,
     event::EventKind,
-    face::{Detection, Embedding, FaceError, Quality},
+    face::{Detection, Embedding, FaceEngine, FaceError, Quality},
     frame::{Frame, Point, region},
     identity::{Look, Taken, ThresholdSource},
     ids::TrackId,
@@ -61,6 +61,8 @@ pub(super) fn own_threshold(spec: &CameraSpec) -> Option<(f32, ThresholdSource)>
 /// Faces of one camera.
 pub(super) struct CameraFaces {
     parts: LoopParts,
+    /// The engine in use when the newest frame came: all looks of the live tracks are its model's.
+    engine: FaceEngine,
     spec: CameraSpec,
     tracker: Tracker,
     live: BTreeMap<TrackId, Appearance>,
@@ -76,7 +78,8 @@ impl CameraFaces {
         let tracker = Tracker::new(parts.track.clone());
         let gallery_revision = parts.gallery.revision();
         let (live, held) = (BTreeMap::new(), Vec::new());
-        Self { parts, spec, tracker, live, held, newest: None, gallery_revision, complained: None }
+        let engine = parts.engine.now();
+        Self { parts, engine, spec, tracker, live, held, newest: None, gallery_revision, complained: None }
     }
 
     /// The camera as it is registered now.
@@ -91,14 +94,15 @@ impl CameraFaces {
 
     /// Looks for faces in a frame; what is to be told.
     pub(super) async fn look_at(&mut self, frame: Frame, shared: &LoopShared) -> Vec<Draft> {
+        let mut events = self.follow_model();
         let asked = Instant::now();
-        let found = match self.parts.engine.detect(&frame.picture, Some(self.parts.track.low_score)).await {
+        let found = match self.engine.detect(&frame.picture, Some(self.parts.track.low_score)).await {
             Ok(found) => found,
-            Err(FaceError::Stopped) => return Vec::new(),
+            Err(FaceError::Stopped) => return events,
             Err(error) => {
                 telemetry::frames_skipped(&self.spec.id, "detector_failed", 1);
                 self.complain(&error, "a frame could not be searched for faces");
-                return Vec::new();
+                return events;
             }
         };
         let took = asked.elapsed();
@@ -117,7 +121,7 @@ impl CameraFaces {
             self.live.insert(id.clone(), Appearance::new(id.clone(), at, &ctx, &self.parts.looks));
         }
         let (mut looked, switched) = self.take_looks(&frame, &detections, &matched).await;
-        let mut events = self.cut(switched, &mut matched, &mut looked);
+        events.extend(self.cut(switched, &mut matched, &mut looked));
         self.rejoin(&looked, &mut matched);
         let mut told = self.assess(at, &matched, !looked.is_empty()).await;
         for appearance in self.live.values_mut() {
@@ -133,8 +137,30 @@ impl CameraFaces {
         events
     }
 
+    /// The gallery may have moved to another model. Embeddings of two models are never mixed: faces in view keep their appearance and what
+    /// was said about them, and are looked at anew; those held for a possible return can't be known again, so their LEFT is told.
+    fn follow_model(&mut self) -> Vec<Draft> {
+        let engine = self.parts.engine.now();
+        if engine.embedder().id == self.engine.embedder().id {
+            return Vec::new();
+        }
+        let events = self.release(None);
+        self.engine = engine;
+        let ctx = self.context();
+        for appearance in self.live.values_mut() {
+            appearance.look_anew(&ctx, &self.parts.looks);
+        }
+        events
+    }
+
     /// Time goes on although no frame came: the camera may be gone.
     pub(super) fn no_frame(&mut self) -> Vec<Draft> {
+        let mut events = self.follow_model();
+        events.extend(self.time_passes());
+        events
+    }
+
+    fn time_passes(&mut self) -> Vec<Draft> {
         let Some(newest) = self.newest else { return Vec::new() };
         let silence = newest.looked_at.elapsed();
         let now = newest.arrived.checked_add(silence).unwrap_or(newest.arrived);
@@ -192,7 +218,7 @@ impl CameraFaces {
         detections: &[Detection],
         matched: &[(TrackId, usize)],
     ) -> (Vec<TrackId>, Vec<TrackId>) {
-        let (engine, picture) = (self.parts.engine.clone(), frame.picture.clone());
+        let (engine, picture) = (self.engine.clone(), frame.picture.clone());
         let faces: Vec<(TrackId, Detection)> =
             matched.iter().filter_map(|(id, i)| Some((id.clone(), *detections.get(*i)?))).collect();
         let measured = {
@@ -213,7 +239,7 @@ impl CameraFaces {
             return Default::default();
         }
         let crops: Vec<Detection> = wanted.iter().map(|(_, d, _)| *d).collect();
-        let embeddings = match self.parts.engine.embed(&frame.picture, &crops).await {
+        let embeddings = match self.engine.embed(&frame.picture, &crops).await {
             Ok(embeddings) => embeddings,
             Err(error) => {
                 for (id, _, _) in &wanted {
@@ -365,14 +391,14 @@ impl CameraFaces {
     }
 
     fn context(&self) -> Context {
-        let embedder = self.parts.engine.embedder();
+        let embedder = self.engine.embedder();
         let by_our_clock = || CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival };
         Context {
             camera: self.spec.id.clone(),
             labels: self.spec.labels.clone(),
             captured: self.newest.map_or_else(by_our_clock, |newest| newest.captured),
             thresholds: picture::thresholds(
-                &self.parts.engine,
+                &self.engine,
                 &self.parts.gallery,
                 &self.parts.identity,
                 own_threshold(&self.spec),

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     camera::{CameraSpec, FrameSlot, supervisor::CameraControl},
     event::{Event, EventKind, EventLog, EventLogError, NewEvent},
-    face::FaceEngine,
+    face::EngineInUse,
     frame::Frame,
     identity::{DeciderSettings, Gallery, UnknownChange},
     telemetry, time,
@@ -51,7 +51,7 @@ impl Default for EventSettings {
 #[derive(Clone)]
 pub struct LoopParts {
     /// Networks.
-    pub engine: FaceEngine,
+    pub engine: EngineInUse,
     /// Who is known.
     pub gallery: Gallery,
     /// For snapshots.

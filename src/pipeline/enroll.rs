@@ -3,11 +3,14 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::picture::{PictureDesk, PictureError};
+use super::{
+    conflict::{self, Conflict, ConflictKind, Limits, Own},
+    picture::{PictureDesk, PictureError, blocking},
+};
 use crate::{
-    face::{Detection, Embedding, Quality},
+    face::{Detection, Embedding, FaceEngine, Quality},
     frame::still::StillError,
-    identity::{EnrolledFace, GalleryError},
+    identity::{EnrolledFace, FaceCrop, GalleryError},
     ids::{FaceId, PersonId},
     telemetry, time,
 };
@@ -26,6 +29,9 @@ pub struct EnrollSettings {
     pub largest_ratio: f32,
     /// Faces of one person nearer than this similarity are one picture twice.
     pub duplicate_similarity: f32,
+    /// A face is refused when its probability to be of the person, as the model's calibration gives it, is below this and the person has
+    /// faces that agree with each other. 0 only tells and never refuses.
+    pub outlier_confidence: f32,
     /// Most faces a person may have.
     pub max_faces_per_person: usize,
 }
@@ -38,6 +44,7 @@ impl Default for EnrollSettings {
             min_frontality: 0.12,
             largest_ratio: 2.0,
             duplicate_similarity: 0.99,
+            outlier_confidence: 0.05,
             max_faces_per_person: 50,
         }
     }
@@ -64,6 +71,8 @@ pub enum RefusalReason {
     LooksLikeAnotherPerson,
     /// This face is already enrolled.
     Duplicate,
+    /// The face does not look like the person's other faces.
+    UnlikeOwnFaces,
     /// The person does not exist.
     NoSuchPerson,
     /// The person has as many faces as the limit allows.
@@ -77,6 +86,8 @@ pub enum Enrollment {
     Enrolled {
         /// The face as kept.
         face: EnrolledFace,
+        /// Enrolled faces that it disagrees with, which a person should look at.
+        conflicts: Vec<Conflict>,
         /// Faces found.
         found: Vec<(Detection, Quality)>,
     },
@@ -86,8 +97,8 @@ pub enum Enrollment {
         reason: RefusalReason,
         /// Why in words, with figures.
         message: String,
-        /// Who it looks like, when that is the reason.
-        similar: Option<PersonId>,
+        /// Enrolled faces that speak against it, the reason first.
+        conflicts: Vec<Conflict>,
         /// Faces found.
         found: Vec<(Detection, Quality)>,
     },
@@ -96,11 +107,11 @@ pub enum Enrollment {
 struct Refusal {
     reason: RefusalReason,
     message: String,
-    similar: Option<PersonId>,
+    conflicts: Vec<Conflict>,
 }
 
 fn refusal(reason: RefusalReason, message: impl Into<String>) -> Refusal {
-    Refusal { reason, message: message.into(), similar: None }
+    Refusal { reason, message: message.into(), conflicts: Vec::new() }
 }
 
 pub(super) async fn enroll(
@@ -111,7 +122,12 @@ pub(super) async fn enroll(
     allow_several: bool,
     force: bool,
 ) -> Result<Enrollment, PictureError> {
-    let answer = attempt(desk, person, image, source, allow_several, force).await?;
+    let attempt = || attempt(desk, person, image.clone(), source, allow_several, force);
+    let answer = match attempt().await {
+        // The gallery moved to another model meanwhile: the picture is embedded by that one.
+        Err(PictureError::Gallery(GalleryError::Incomparable(_))) => attempt().await?,
+        answer => answer?,
+    };
     telemetry::enrolment(match answer {
         Enrollment::Enrolled { .. } => "enrolled",
         Enrollment::Refused { .. } => "refused",
@@ -128,7 +144,8 @@ async fn attempt(
     force: bool,
 ) -> Result<Enrollment, PictureError> {
     let refused =
-        |r: Refusal, found| Enrollment::Refused { reason: r.reason, message: r.message, similar: r.similar, found };
+        |r: Refusal, found| Enrollment::Refused { reason: r.reason, message: r.message, conflicts: r.conflicts, found };
+    let engine = desk.engine.now();
     let picture = match desk.decode(image).await {
         Ok(picture) => picture,
         Err(PictureError::Still(error)) => {
@@ -147,25 +164,32 @@ async fn attempt(
         }
         Err(error) => return Err(error.into()),
     };
-    let found = desk.find(&picture, None).await?;
+    let found = desk.find(&engine, &picture, None).await?;
     let (detection, quality) = match choose(&found, allow_several, &desk.enroll) {
         Ok(face) => face,
         Err(r) => return Ok(refused(r, found)),
     };
-    if let Err(r) = good_enough(desk, &quality, existing.len()) {
+    if let Err(r) = good_enough(&engine, &desk.enroll, &quality, existing.len()) {
         return Ok(refused(r, found));
     }
-    let Some(embedding) = desk.engine.embed(&picture, &[detection]).await?.into_iter().next() else {
+    let Some(embedding) = engine.embed(&picture, &[detection]).await?.into_iter().next() else {
         return Ok(refused(refusal(RefusalReason::NoFace, "the face could not be embedded"), found));
     };
-    if !force {
-        if let Err(r) = duplicate(&embedding, &existing, &desk.enroll) {
-            return Ok(refused(r, found));
-        }
-        if let Some(r) = somebody_else(desk, person, &embedding).await? {
-            return Ok(refused(r, found));
-        }
+    let mut conflicts = against(desk, &engine, person, &embedding, &existing).await?;
+    if force {
+        conflicts.iter_mut().for_each(|c| c.refuses = false);
     }
+    if let Some(sure) = conflicts.first().filter(|c| c.refuses) {
+        let (reason, message) = (reason_of(sure.kind), words(desk, sure, &existing));
+        return Ok(refused(Refusal { reason, message, conflicts }, found));
+    }
+    let crop = match desk.keep_crops {
+        true => {
+            let picture = picture.clone();
+            Some(blocking(move || FaceCrop::cut(&picture, &detection)).await??)
+        }
+        false => None,
+    };
     let face = EnrolledFace {
         id: FaceId::generate(),
         person: person.clone(),
@@ -174,8 +198,8 @@ async fn attempt(
         source: source.chars().take(255).collect(),
         created: time::now(),
     };
-    desk.gallery.add_face(face.clone()).await?;
-    Ok(Enrollment::Enrolled { face, found })
+    desk.gallery.add_face(face.clone(), crop.as_ref()).await?;
+    Ok(Enrollment::Enrolled { face, conflicts, found })
 }
 
 /// The face that is meant: the only one, or the clearly largest when that was asked for.
@@ -211,9 +235,8 @@ fn choose(
     }
 }
 
-fn good_enough(desk: &PictureDesk, quality: &Quality, faces: usize) -> Result<(), Refusal> {
-    let s = &desk.enroll;
-    let model_min = desk.engine.embedder().embedder.as_ref().map_or(0.0, |e| e.min_face_px);
+fn good_enough(engine: &FaceEngine, s: &EnrollSettings, quality: &Quality, faces: usize) -> Result<(), Refusal> {
+    let model_min = engine.embedder().embedder.as_ref().map_or(0.0, |e| e.min_face_px);
     let min_px = if s.min_face_px > 0.0 { s.min_face_px } else { model_min };
     if quality.size_px < min_px {
         let text = format!("the face is {:.0} px wide after alignment, {min_px:.0} px are needed", quality.size_px);
@@ -236,37 +259,60 @@ fn good_enough(desk: &PictureDesk, quality: &Quality, faces: usize) -> Result<()
     Ok(())
 }
 
-fn duplicate(embedding: &Embedding, existing: &[EnrolledFace], settings: &EnrollSettings) -> Result<(), Refusal> {
-    for face in existing {
-        // Faces of another model can't be compared and so are no duplicates.
-        let Ok(similarity) = embedding.similarity(&face.embedding) else { continue };
-        if similarity >= settings.duplicate_similarity {
-            let text =
-                format!("this face is enrolled already as {} ({}), similarity {similarity:.3}", face.id, face.source);
-            return Err(refusal(RefusalReason::Duplicate, text));
-        }
-    }
-    Ok(())
-}
-
-async fn somebody_else(
+/// Enrolled faces that speak against a new one.
+async fn against(
     desk: &PictureDesk,
+    engine: &FaceEngine,
     person: &PersonId,
     embedding: &Embedding,
-) -> Result<Option<Refusal>, PictureError> {
-    let threshold = desk.thresholds(None).similarity;
-    let hits = desk.gallery.candidates(embedding, &[]).await?.hits;
-    let own = hits.iter().find(|h| &h.person == person).map_or(f32::NEG_INFINITY, |h| h.similarity);
-    let other = hits.iter().find(|h| &h.person != person && h.similarity >= threshold && h.similarity > own);
-    Ok(other.map(|hit| {
-        let name = desk.gallery.person(&hit.person).map_or_else(|| hit.person.to_string(), |p| p.display_name);
-        Refusal {
-            reason: RefusalReason::LooksLikeAnotherPerson,
-            message: format!(
-                "this face looks like {name} (similarity {:.2}, threshold {threshold:.2}); force it if it is right",
-                hit.similarity
-            ),
-            similar: Some(hit.person.clone()),
+    existing: &[EnrolledFace],
+) -> Result<Vec<Conflict>, PictureError> {
+    let thresholds = desk.thresholds_of(engine, None);
+    let limits = Limits {
+        duplicate: desk.enroll.duplicate_similarity,
+        identification: thresholds.similarity,
+        verification: engine.embedder().embedder.as_ref().map_or(1.0, |e| e.verification_threshold),
+        calibration: thresholds.calibration,
+        outlier_confidence: desk.enroll.outlier_confidence,
+    };
+    // Faces of another model can't be compared and speak neither for nor against it.
+    let own = |face: &EnrolledFace| {
+        let others = existing.iter().filter(|other| other.id != face.id);
+        let mate = others.filter_map(|other| other.embedding.similarity(&face.embedding).ok()).reduce(f32::max);
+        let similarity = face.embedding.similarity(embedding).ok()?;
+        Some(Own { face: face.id.clone(), similarity, mate })
+    };
+    let own: Vec<Own> = existing.iter().filter_map(own).collect();
+    let others = desk.gallery.candidates(embedding, &[]).await?.hits;
+    Ok(conflict::conflicts(person, &own, &others, &limits))
+}
+
+fn reason_of(kind: ConflictKind) -> RefusalReason {
+    match kind {
+        ConflictKind::Duplicate => RefusalReason::Duplicate,
+        ConflictKind::LooksLikeAnotherPerson => RefusalReason::LooksLikeAnotherPerson,
+        ConflictKind::UnlikeOwnFaces => RefusalReason::UnlikeOwnFaces,
+    }
+}
+
+/// A refusal in words, with the figures.
+fn words(desk: &PictureDesk, c: &Conflict, existing: &[EnrolledFace]) -> String {
+    let source = existing.iter().find(|f| f.id == c.face).map_or("", |f| f.source.as_str());
+    match c.kind {
+        ConflictKind::Duplicate => {
+            format!("this face is enrolled already as {} ({source}), similarity {:.3}", c.face, c.similarity)
         }
-    }))
+        ConflictKind::LooksLikeAnotherPerson => {
+            let name = desk.gallery.person(&c.person).map_or_else(|| c.person.to_string(), |p| p.display_name);
+            format!(
+                "this face looks like {name} (similarity {:.2}, threshold {:.2}); force it if it is right",
+                c.similarity, c.limit
+            )
+        }
+        ConflictKind::UnlikeOwnFaces => format!(
+            "this face is unlike the other faces of {}: the nearest is {} ({source}) with similarity {:.2}, {:.2} is usual; \
+             force it if it is right",
+            c.person, c.face, c.similarity, c.limit
+        ),
+    }
 }

@@ -277,9 +277,12 @@ impl Fleet {
             FleetError::NoFrame { camera: id.clone(), why: format!("it is {}{why}", view.status.state.as_str()) }
         })?;
         let desk = &self.0.parts.loops.desk;
-        let thresholds = desk.thresholds(camera_faces::own_threshold(&view.spec));
-        let faces =
-            if annotate { desk.answer(&frame.picture, &view.spec.watchlists, &thresholds).await? } else { Vec::new() };
+        let faces = if annotate {
+            let threshold = camera_faces::own_threshold(&view.spec);
+            desk.answer(&frame.picture, &view.spec.watchlists, threshold).await?
+        } else {
+            Vec::new()
+        };
         let (drawn_picture, drawn_faces) = (frame.picture.clone(), faces.clone());
         let jpeg = picture::blocking(move || picture::drawn(&drawn_picture, &drawn_faces))
             .await?

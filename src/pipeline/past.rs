@@ -60,8 +60,9 @@ impl Unknowns {
     /// # Errors
     /// When the picture can't be used, or store or log fails.
     pub async fn search_past(&self, image: Bytes, query: PastQuery) -> Result<Past, UnknownsError> {
-        let threshold = self.desk().thresholds(picture::requested(query.threshold)).similarity;
-        let (face, probe) = self.desk().largest(image).await?;
+        let engine = self.desk().engine.now();
+        let threshold = self.desk().thresholds_of(&engine, picture::requested(query.threshold)).similarity;
+        let (face, probe) = self.desk().largest(&engine, image).await?;
         let kept = self.similarities(probe.clone()).await?;
         let kept: HashMap<TrackId, (UnknownId, f32)> =
             kept.into_iter().map(|(face, group, similarity)| (face.track, (group, similarity))).collect();

@@ -8,10 +8,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{enroll, fleet::FaceAnswer, label};
 use crate::{
-    face::{Detection, Embedding, FaceEngine, FaceError, Quality},
+    face::{Detection, Embedding, EngineInUse, FaceEngine, FaceError, Quality},
     frame::{Picture, annotate, crop, still, still::StillError, still::StillLimits},
-    identity::{Decision, Gallery, GalleryError, Route, ThresholdSource, Thresholds, Why, WhyCode},
-    ids::PersonId,
+    identity::{
+        Decision, Gallery, GalleryError, Route, ThresholdSource, Thresholds, Why, WhyCode,
+        gallery_check::{self, CheckLimits, Checked},
+    },
+    ids::{ModelId, PersonId},
+    inference::manifest::ModelEntry,
 };
 
 pub use super::enroll::{EnrollSettings, Enrollment, RefusalReason};
@@ -20,6 +24,9 @@ pub use super::enroll::{EnrollSettings, Enrollment, RefusalReason};
 const WAITING: usize = 32;
 /// Most pictures that are decoded at one time: each may take `limits.picture_pixels` times three bytes and more while it is decoded.
 const IN_WORK: usize = 8;
+
+/// People whose best picture is below this quality are told by a check of the gallery.
+const POOR: f32 = 0.3;
 
 /// Why a question about a picture could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -104,17 +111,42 @@ pub struct IdentitySettings {
     pub decision: Route,
     /// Lead in probability, 0 to 1, with which the classifier is sure and the margin is waived; `None` takes 0.5.
     pub classifier_lead: Option<f32>,
+    /// The model that these values are meant for, `models.embedder`: with another one in use they say nothing. `None` means any.
+    #[serde(skip)]
+    pub model: Option<ModelId>,
+}
+
+impl IdentitySettings {
+    /// The values where they are meant for this model, else none.
+    fn of(&self, model: &ModelId) -> Self {
+        if self.model.as_ref().is_none_or(|m| m == model) {
+            return self.clone();
+        }
+        Self { decision: self.decision, classifier_lead: self.classifier_lead, ..Self::default() }
+    }
+
+    /// Names of the values that are set.
+    pub fn set(&self) -> Vec<&'static str> {
+        let values = [
+            ("identity.identification_threshold", self.identification_threshold),
+            ("identity.verification_threshold", self.verification_threshold),
+            ("identity.margin", self.margin),
+        ];
+        values.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect()
+    }
 }
 
 /// Answers questions about still pictures. Cheap to clone.
 #[derive(Clone)]
 pub struct PictureDesk {
-    pub(super) engine: FaceEngine,
+    pub(super) engine: EngineInUse,
     pub(super) gallery: Gallery,
     pub(super) limits: StillLimits,
     pub(super) faces_limit: usize,
     identity: IdentitySettings,
     pub(super) enroll: EnrollSettings,
+    /// Whether pictures of enrolled faces are kept.
+    pub(super) keep_crops: bool,
     waiting: Arc<Semaphore>,
     in_work: Arc<Semaphore>,
 }
@@ -135,20 +167,59 @@ impl std::ops::Deref for InWork {
 impl PictureDesk {
     /// A desk over an engine and a gallery.
     pub fn new(
-        engine: FaceEngine,
+        engine: EngineInUse,
         gallery: Gallery,
         limits: StillLimits,
         faces_limit: usize,
         identity: IdentitySettings,
         enroll: EnrollSettings,
+        keep_crops: bool,
     ) -> Self {
         let (waiting, in_work) = (Arc::new(Semaphore::new(WAITING)), Arc::new(Semaphore::new(IN_WORK)));
-        Self { engine, gallery, limits, faces_limit, identity, enroll, waiting, in_work }
+        Self { engine, gallery, limits, faces_limit, identity, enroll, keep_crops, waiting, in_work }
     }
 
     /// Thresholds for 1:N with the embedder in use. `threshold` overrides the least similarity, and says whose it is.
     pub fn thresholds(&self, threshold: Option<(f32, ThresholdSource)>) -> Thresholds {
-        thresholds(&self.engine, &self.gallery, &self.identity, threshold)
+        self.thresholds_of(&self.engine.now(), threshold)
+    }
+
+    /// The same with an engine that was taken before.
+    pub(super) fn thresholds_of(&self, engine: &FaceEngine, threshold: Option<(f32, ThresholdSource)>) -> Thresholds {
+        thresholds(engine, &self.gallery, &self.identity, threshold)
+    }
+
+    /// Whether pictures of enrolled faces are kept.
+    pub fn keeps_crops(&self) -> bool {
+        self.keep_crops
+    }
+
+    /// Looks for faces that may be wrong: the model in use, its number of faces, what was found. Changes nothing.
+    ///
+    /// # Errors
+    /// When the gallery fails.
+    pub async fn check_gallery(&self) -> Result<(ModelId, usize, Checked), PictureError> {
+        let engine = self.engine.now();
+        let model = engine.embedder().id.clone();
+        let faces = self.gallery.store().all_faces(&model).await?;
+        let faceless = self.gallery.faceless(&faces);
+        let limits = CheckLimits {
+            duplicate: self.enroll.duplicate_similarity,
+            identification: self.thresholds_of(&engine, None).similarity,
+            verification: engine.embedder().embedder.as_ref().map_or(1.0, |e| e.verification_threshold),
+            quality: POOR,
+        };
+        let count = faces.len();
+        // Every face with every other is work for a while: no more at a time than pictures.
+        let _place = self.in_work.acquire().await.map_err(|_| FaceError::Stopped)?;
+        let checked = blocking(move || gallery_check::check(&faces, &faceless, &limits)).await?;
+        Ok((model, count, checked))
+    }
+
+    /// Detector and embedder in use.
+    pub fn models(&self) -> [ModelEntry; 2] {
+        let engine = self.engine.now();
+        [engine.detector().clone(), engine.embedder().clone()]
     }
 
     /// Finds faces.
@@ -161,7 +232,7 @@ impl PictureDesk {
         min_score: Option<f32>,
     ) -> Result<Found<(Detection, Quality)>, PictureError> {
         let picture = self.decode(image).await?;
-        let faces = self.find(&picture, min_score).await?;
+        let faces = self.find(&self.engine.now(), &picture, min_score).await?;
         Ok(Found { width: picture.width(), height: picture.height(), faces })
     }
 
@@ -177,7 +248,7 @@ impl PictureDesk {
         annotate: bool,
     ) -> Result<(Found<FaceAnswer>, Option<Bytes>), PictureError> {
         let picture = self.decode(image).await?;
-        let faces = self.answer(&picture, watchlists, &self.thresholds(requested(threshold))).await?;
+        let faces = self.answer(&picture, watchlists, requested(threshold)).await?;
         let jpeg = if annotate {
             let (picture, faces) = (picture.clone(), faces.clone());
             Some(blocking(move || drawn(&picture, &faces)).await??)
@@ -187,17 +258,19 @@ impl PictureDesk {
         Ok((Found { width: picture.width(), height: picture.height(), faces }, jpeg))
     }
 
-    /// Everybody in a picture: found, embedded, identified; one person is at most one face.
+    /// Everybody in a picture: found, embedded, identified; one person is at most one face. `threshold` overrides the least similarity.
     pub(super) async fn answer(
         &self,
         picture: &Picture,
         watchlists: &[String],
-        thresholds: &Thresholds,
+        threshold: Option<(f32, ThresholdSource)>,
     ) -> Result<Vec<FaceAnswer>, PictureError> {
-        let found = self.find(picture, None).await?;
+        let engine = self.engine.now();
+        let thresholds = &self.thresholds_of(&engine, threshold);
+        let found = self.find(&engine, picture, None).await?;
         let detections: Vec<Detection> = found.iter().map(|(d, _)| *d).collect();
-        let embeddings = self.engine.embed(picture, &detections).await?;
-        let min_px = self.engine.embedder().embedder.as_ref().map_or(0.0, |e| e.min_face_px);
+        let embeddings = engine.embed(picture, &detections).await?;
+        let min_px = engine.embedder().embedder.as_ref().map_or(0.0, |e| e.min_face_px);
         // Faces that are too small get no say in who is who.
         let usable: Vec<Embedding> = found
             .iter()
@@ -229,12 +302,13 @@ impl PictureDesk {
     /// # Errors
     /// As [`Self::detect`], and when a picture holds no face; [`PictureError::One`] says which, `image_a` or `image_b`.
     pub async fn verify(&self, a: Bytes, b: Bytes, threshold: Option<f32>) -> Result<Verification, PictureError> {
-        let (fa, ea) = self.largest(a).await.map_err(|e| e.of("image_a"))?;
-        let (fb, eb) = self.largest(b).await.map_err(|e| e.of("image_b"))?;
+        let engine = self.engine.now();
+        let (fa, ea) = self.largest(&engine, a).await.map_err(|e| e.of("image_a"))?;
+        let (fb, eb) = self.largest(&engine, b).await.map_err(|e| e.of("image_b"))?;
         let similarity = ea.similarity(&eb).map_err(GalleryError::from)?;
-        let spec = self.engine.embedder().embedder.as_ref();
+        let spec = engine.embedder().embedder.as_ref();
         let threshold = threshold
-            .or(self.identity.verification_threshold)
+            .or(self.identity.of(&engine.embedder().id).verification_threshold)
             .or(spec.map(|s| s.verification_threshold))
             .unwrap_or(1.0);
         let confidence = spec.map_or(0.0, |s| s.calibration.confidence(similarity));
@@ -246,10 +320,10 @@ impl PictureDesk {
     /// # Errors
     /// As [`Self::detect`].
     pub async fn embed(&self, image: Bytes) -> Result<Found<(Detection, Quality, Embedding)>, PictureError> {
-        let picture = self.decode(image).await?;
-        let found = self.find(&picture, None).await?;
+        let (engine, picture) = (self.engine.now(), self.decode(image).await?);
+        let found = self.find(&engine, &picture, None).await?;
         let detections: Vec<Detection> = found.iter().map(|(d, _)| *d).collect();
-        let embeddings = self.engine.embed(&picture, &detections).await?;
+        let embeddings = engine.embed(&picture, &detections).await?;
         let faces = found.into_iter().zip(embeddings).map(|((d, q), e)| (d, q, e)).collect();
         Ok(Found { width: picture.width(), height: picture.height(), faces })
     }
@@ -269,12 +343,16 @@ impl PictureDesk {
         enroll::enroll(self, person, image, source, allow_several, force).await
     }
 
-    pub(super) async fn largest(&self, image: Bytes) -> Result<((Detection, Quality), Embedding), PictureError> {
+    pub(super) async fn largest(
+        &self,
+        engine: &FaceEngine,
+        image: Bytes,
+    ) -> Result<((Detection, Quality), Embedding), PictureError> {
         let picture = self.decode(image).await?;
-        let found = self.find(&picture, None).await?;
+        let found = self.find(engine, &picture, None).await?;
         let face =
             found.into_iter().max_by(|a, b| a.0.bbox.area().total_cmp(&b.0.bbox.area())).ok_or(PictureError::NoFace)?;
-        let embedding = self.engine.embed(&picture, &[face.0]).await?.into_iter().next().ok_or(PictureError::NoFace)?;
+        let embedding = engine.embed(&picture, &[face.0]).await?.into_iter().next().ok_or(PictureError::NoFace)?;
         Ok((face, embedding))
     }
 
@@ -289,14 +367,15 @@ impl PictureDesk {
 
     pub(super) async fn find(
         &self,
+        engine: &FaceEngine,
         picture: &Picture,
         min_score: Option<f32>,
     ) -> Result<Vec<(Detection, Quality)>, PictureError> {
-        let detections = self.engine.detect(picture, min_score).await?;
+        let detections = engine.detect(picture, min_score).await?;
         if detections.len() > self.faces_limit {
             return Err(PictureError::TooManyFaces { found: detections.len(), limit: self.faces_limit });
         }
-        let (engine, picture) = (self.engine.clone(), picture.clone());
+        let (engine, picture) = (engine.clone(), picture.clone());
         blocking(move || detections.into_iter().map(|d| (d, engine.measure(&picture, &d))).collect()).await
     }
 }
@@ -309,10 +388,11 @@ pub(super) fn thresholds(
     settings: &IdentitySettings,
     threshold: Option<(f32, ThresholdSource)>,
 ) -> Thresholds {
-    let spec = engine.embedder().embedder.as_ref();
+    let (spec, settings) = (engine.embedder().embedder.as_ref(), settings.of(&engine.embedder().id));
+    let learned = || gallery.calibration_of(&engine.embedder().id).map(|(_, learned)| learned.cautious);
     let (similarity, source) = threshold
         .or(settings.identification_threshold.map(|t| (t, ThresholdSource::Config)))
-        .or_else(|| gallery.calibration().map(|(_, learned)| (learned.cautious, ThresholdSource::Calibrated)))
+        .or_else(|| learned().map(|t| (t, ThresholdSource::Calibrated)))
         .or(spec.map(|s| (s.identification_threshold, ThresholdSource::Model)))
         .unwrap_or((1.0, ThresholdSource::Model));
     Thresholds {

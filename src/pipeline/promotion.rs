@@ -3,11 +3,14 @@
 //! Order: refusals first, then the person, the faces, and last the corrections, each in the transaction that takes its face away. So an
 //! interrupted promotion leaves the group in place and can be repeated without doubling anything.
 
-use super::unknowns::{Inner, UnknownsError};
+use super::{
+    picture::PictureError,
+    unknowns::{Inner, UnknownsError},
+};
 use crate::{
     event::{EventKind, EventLogError, EventMatch, NamedPerson, NewEvent},
     face::Embedding,
-    identity::{Basis, EnrolledFace, GalleryError, Person, PersonHit, UnknownChange, UnknownFace},
+    identity::{Basis, EnrolledFace, FaceCrop, GalleryError, Person, PersonHit, UnknownChange, UnknownFace},
     ids::{EventId, PersonId, UnknownId},
     telemetry, time,
 };
@@ -68,7 +71,8 @@ impl Inner {
                 source: format!("unknown {id} at {} {seen}", face.camera),
                 created: time::now(),
             };
-            self.gallery.add_face(enrolled).await?;
+            let crop = self.crop_of(face).await?;
+            self.gallery.add_face(enrolled, crop.as_ref()).await?;
         }
         board.sound = false;
         let events_corrected = self.correct(id, &faces, &name).await?;
@@ -85,6 +89,26 @@ impl Inner {
         })
     }
 
+    /// The face's portrait as the picture to keep; `None` where pictures are not kept or no face can be found in it any more.
+    async fn crop_of(&self, face: &UnknownFace) -> Result<Option<FaceCrop>, UnknownsError> {
+        if !self.desk.keep_crops {
+            return Ok(None);
+        }
+        let Some(jpeg) = self.store.unknown_pictures(vec![face.id.clone()]).await?.pop().filter(|j| !j.is_empty())
+        else {
+            return Ok(None);
+        };
+        let picture = match self.desk.decode(jpeg.clone()).await {
+            Ok(picture) => picture,
+            Err(PictureError::Still(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let engine = self.desk.engine.now();
+        let found = self.desk.find(&engine, &picture, None).await?;
+        let largest = found.into_iter().max_by(|a, b| a.0.bbox.area().total_cmp(&b.0.bbox.area()));
+        Ok(largest.map(|(detection, _)| FaceCrop { jpeg, detection }))
+    }
+
     /// The best faces that the person does not have yet.
     fn choose<'f>(
         &self,
@@ -94,9 +118,9 @@ impl Inner {
         person: &PersonId,
     ) -> Result<Vec<&'f UnknownFace>, UnknownsError> {
         let model = self.gallery.model();
-        let mut comparable: Vec<&UnknownFace> = faces.iter().filter(|f| f.template.model == *model).collect();
+        let mut comparable: Vec<&UnknownFace> = faces.iter().filter(|f| f.template.model == model).collect();
         if comparable.is_empty() {
-            return Err(UnknownsError::OtherModel { group, model: model.clone() });
+            return Err(UnknownsError::OtherModel { group, model });
         }
         comparable.sort_by(|a, b| b.quality.total_cmp(&a.quality));
         let (limit, twice) = (self.desk.enroll.max_faces_per_person, self.desk.enroll.duplicate_similarity);

@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct Board {
     /// Whether it agrees with the store.
     pub(super) sound: bool,
+    /// Similarity from which two faces are linked.
+    pub(super) threshold: f32,
     pub(super) clusters: Clusters,
     /// By age.
     pub(super) faces: BTreeMap<FaceId, UnknownFace>,
@@ -27,6 +29,7 @@ impl Board {
     pub(super) fn empty(threshold: f32) -> Self {
         Self {
             sound: false,
+            threshold,
             clusters: Clusters::new(threshold),
             faces: BTreeMap::new(),
             groups: BTreeMap::new(),

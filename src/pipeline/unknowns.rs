@@ -249,7 +249,8 @@ impl Inner {
     /// The board with every face that the store has, all of them grouped.
     pub(super) async fn absorbed(&self) -> Result<MutexGuard<'_, Board>, UnknownsError> {
         let mut board = self.board.lock().await;
-        if !board.sound {
+        // Another model has another threshold.
+        if !board.sound || board.threshold != link_threshold(&self.desk, &self.settings) {
             *board = self.load().await?;
         }
         loop {
@@ -288,11 +289,13 @@ impl Inner {
         let kept = self.store.unknowns().await?;
         let dismissed = self.store.dismissed().await?;
         let mut board = Board::empty(link_threshold(&self.desk, &self.settings));
+        let model = self.gallery.model();
         board.dismissed = dismissed;
         let members: Vec<Member> = kept
             .iter()
             .filter(|k| k.group.is_some())
-            .map(|k| Member { group: k.group, bound: k.bound, ..Member::of(&k.face) })
+            // The threshold is not that of other models: their groups stay as they are.
+            .map(|k| Member { group: k.group, bound: k.bound || k.face.template.model != model, ..Member::of(&k.face) })
             .collect();
         think(&mut board, move |clusters| members.into_iter().for_each(|m| clusters.insert(m))).await?;
         for k in kept {
@@ -364,6 +367,6 @@ impl Inner {
 
 /// Similarity from which two faces are linked: the model's own, since one that is learned for a gallery moves with the gallery's size.
 fn link_threshold(desk: &PictureDesk, settings: &UnknownSettings) -> f32 {
-    let own = desk.engine.embedder().embedder.as_ref().map_or(1.0, |e| e.identification_threshold);
+    let own = desk.engine.now().embedder().embedder.as_ref().map_or(1.0, |e| e.identification_threshold);
     own + settings.link_extra
 }

@@ -1,28 +1,28 @@
 //! Settings → parts: opens the store, loads the models, starts the engine, the gallery, the cameras and the listeners.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{http, readiness, retention};
+use super::{embedder, http, readiness, retention};
 use crate::{
     api::{self, ServerFacts, Services},
     camera,
-    config::{Config, types::GalleryBackend},
+    config::Config,
     event::EventLog,
-    face::{FaceEngine, FaceError},
+    face::{EngineInUse, FaceEngine, FaceError},
     frame::still::StillLimits,
-    identity::{AlikeRange, Gallery, GalleryError, GallerySettings, GalleryStore, VectorIndex},
-    ids::ModelId,
-    models::{self, ModelError},
+    identity::{AlikeRange, Gallery, GalleryError, GallerySettings, GalleryStore},
+    models::ModelError,
     pipeline::{
         camera_loop::LoopParts,
         fleet::{Fleet, FleetError, FleetParts},
         picture::PictureDesk,
+        reembed::Mover,
         unknowns::Unknowns,
     },
-    store::{StoreError, exact::ExactIndex, qdrant::QdrantIndex, sqlite::SqliteStore},
+    store::{StoreError, sqlite::SqliteStore},
     telemetry, time,
 };
 
@@ -74,8 +74,8 @@ pub enum StartError {
 pub struct Recognition {
     /// The store.
     pub store: Arc<SqliteStore>,
-    /// The networks.
-    pub engine: FaceEngine,
+    /// The networks in use.
+    pub engine: EngineInUse,
     /// The gallery.
     pub gallery: Gallery,
     /// Questions about pictures.
@@ -90,58 +90,39 @@ impl Recognition {
     pub async fn open(config: &Config) -> Result<Self, StartError> {
         let data_dir = config.server.data_dir.clone();
         let store = Arc::new(blocking(move || SqliteStore::open(&data_dir)).await??);
-        let settings = config.clone();
-        let engine = blocking(move || start_engine(&settings)).await??;
-        let embedder = engine.embedder().clone();
-        let index: Arc<dyn VectorIndex> = match (config.gallery.backend, &embedder.embedder) {
-            (GalleryBackend::Qdrant, Some(spec)) => {
-                Arc::new(QdrantIndex::connect(&config.gallery.qdrant, &embedder.id, spec.size, spec.distance).await?)
-            }
-            (_, Some(spec)) => Arc::new(ExactIndex::new(embedder.id.clone(), spec.size, spec.distance)),
-            (_, None) => return Err(FaceError::Runtime(format!("model {} is no embedder", embedder.id)).into()),
+        let model = embedder::in_use(config, &*store).await?;
+        let engine = {
+            let (settings, model) = (config.clone(), model.clone());
+            blocking(move || embedder::engine(&settings, &model, None)).await??
         };
+        let index = embedder::index(config, engine.embedder()).await?;
+        embedder::empty_index_in_work(config, &*store, &model).await;
         let people: Arc<dyn GalleryStore> = store.clone();
         let settings = GallerySettings {
             route: config.identity.decision,
-            alike: embedder
-                .embedder
-                .as_ref()
-                .map(|spec| AlikeRange { from: spec.verification_threshold, full: spec.identification_threshold }),
+            alike: engine.embedder().embedder.as_ref().map(AlikeRange::of),
         };
-        let gallery = Gallery::open(people, index, embedder.id.clone(), settings).await?;
+        let gallery = Gallery::open(people, index, model, settings).await?;
+        let engine = EngineInUse::new(engine);
         let limits = StillLimits { bytes: config.limits.picture_bytes, pixels: config.limits.picture_pixels };
         let desk = PictureDesk::new(
             engine.clone(),
             gallery.clone(),
             limits,
             config.limits.faces_per_picture,
-            config.identity.clone(),
+            embedder::thresholds(config),
             config.enrollment.clone(),
+            config.gallery.keep_crops,
         );
         Ok(Self { store, engine, gallery, desk })
     }
 
     /// Stops the networks and closes the store.
     pub async fn close(self) {
-        self.engine.shutdown().await;
+        self.engine.now().shutdown().await;
         drop((self.desk, self.gallery));
         self.store.close().await;
     }
-}
-
-fn start_engine(config: &Config) -> Result<FaceEngine, StartError> {
-    let manifest = models::manifest::load(
-        Some(config.models.manifest.as_str()).filter(|m| !m.is_empty()).map(PathBuf::from).as_deref(),
-    )?;
-    let dir = models::locate::models_dir(&config.models.dir);
-    let detector: ModelId = config.models.detector.parse()?;
-    let embedder: ModelId = config.models.embedder.parse()?;
-    let detector = models::load(&dir, &detector, &manifest)?;
-    let embedder = models::load(&dir, &embedder, &manifest)?;
-    let library = models::locate::runtime_library(&config.inference.runtime_library)?;
-    let mut inference = config.inference.clone();
-    inference.runtime_library = library.display().to_string();
-    Ok(FaceEngine::start(&inference, detector, embedder)?)
 }
 
 /// A server whose parts run; [`Server::drain`] ends it in order.
@@ -156,6 +137,7 @@ pub struct Server {
     stop: CancellationToken,
     fleet: Fleet,
     recognition: Recognition,
+    mover: Mover,
     tasks: JoinSet<Result<(), StartError>>,
 }
 
@@ -205,7 +187,7 @@ impl Server {
                     looks: config.looks.clone(),
                     returns: config.returns.clone(),
                     decider: config.decider.clone(),
-                    identity: config.identity.clone(),
+                    identity: embedder::thresholds(config),
                     events: config.events.clone(),
                     keep_unknowns: config.unknowns.keep,
                 },
@@ -236,13 +218,23 @@ impl Server {
                 Ok(())
             }
         });
+        let mover = Mover::new(
+            recognition.gallery.clone(),
+            recognition.engine.clone(),
+            recognition.store.clone(),
+            Arc::new(embedder::Loader(config.clone())),
+            embedder::thresholds(config),
+            stop.clone(),
+        );
         let services = Services {
             fleet: fleet.clone(),
             desk: recognition.desk.clone(),
             gallery: recognition.gallery.clone(),
             log,
             unknowns,
-            info: Arc::new(facts(&recognition.engine)),
+            embeddings: recognition.store.clone(),
+            mover: mover.clone(),
+            info: Arc::new(facts(&recognition.engine.now(), config)),
             limits: config.limits.clone(),
             stop: stop.clone(),
         };
@@ -253,7 +245,7 @@ impl Server {
                 .map_err(|e| StartError::Serve(e.to_string()))
         });
         drop(latch);
-        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, recognition, tasks })
+        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, recognition, mover, tasks })
     }
 
     /// Waits for `stop`, or for a part to end on its own.
@@ -294,6 +286,7 @@ impl Server {
             }
         })
         .await;
+        late("the gallery's move", self.mover.shutdown()).await;
         drop(self.fleet);
         tracing::info!("stopping: networks and store");
         late("networks and store", self.recognition.close()).await;
@@ -311,13 +304,13 @@ async fn late<T>(what: &str, work: impl Future<Output = T>) -> T {
     }
 }
 
-fn facts(engine: &FaceEngine) -> ServerFacts {
+fn facts(engine: &FaceEngine, config: &Config) -> ServerFacts {
     ServerFacts {
         version: env!("CARGO_PKG_VERSION").into(),
         gstreamer_version: camera::gstreamer_version(),
         onnxruntime_version: engine.runtime_version(),
         provider: engine.provider(),
-        models: vec![engine.detector().clone(), engine.embedder().clone()],
+        configured_embedder: config.models.embedder.clone(),
         workers: engine.workers(),
         started: time::now(),
     }
@@ -327,6 +320,6 @@ async fn bind(what: &'static str, addr: SocketAddr, flag: &'static str) -> Resul
     TcpListener::bind(addr).await.map_err(|source| StartError::Listen { what, addr, flag, source })
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
     tokio::task::spawn_blocking(work).await.map_err(|e| StartError::Serve(e.to_string()))
 }

@@ -1,6 +1,7 @@
 //! The composition root: settings → parts, listeners, readiness, the order of shutdown.
 
 pub mod build;
+pub mod embedder;
 pub mod http;
 pub mod readiness;
 pub mod retention;

@@ -73,4 +73,10 @@ pub(super) async fn index(index: &dyn VectorIndex, distance: Distance) {
     assert!(index.search(&other, &everyone(1)).await.is_err(), "another model's embedding is refused");
     let short = embedding(&[1.0, 0.0], distance);
     assert!(index.search(&short, &everyone(1)).await.is_err(), "another length is refused");
+
+    index.clear().await.unwrap();
+    assert!(index.face_ids().await.unwrap().is_empty(), "cleared and not empty");
+    assert!(index.search(&probe, &everyone(5)).await.unwrap().is_empty());
+    index.upsert(&faces[..1]).await.unwrap();
+    assert_eq!(index.search(&probe, &everyone(5)).await.unwrap().len(), 1, "it can be filled again");
 }

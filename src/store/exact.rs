@@ -183,6 +183,11 @@ impl VectorIndex for ExactIndex {
             .map_err(|e| GalleryError::Storage(e.to_string()))
     }
 
+    async fn clear(&self) -> Result<(), GalleryError> {
+        self.change(|m| *m = Matrix::default());
+        Ok(())
+    }
+
     async fn face_ids(&self) -> Result<BTreeSet<FaceId>, GalleryError> {
         Ok(self.snapshot().faces.iter().cloned().collect())
     }

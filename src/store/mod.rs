@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod conformance;
 pub mod exact;
+#[cfg(test)]
+mod move_tests;
 pub mod qdrant;
 #[cfg(test)]
 mod qdrant_fake;

@@ -365,6 +365,11 @@ impl VectorIndex for QdrantIndex {
         Ok(hits)
     }
 
+    async fn clear(&self) -> Result<(), GalleryError> {
+        self.call(self.client.delete_collection(self.collection.as_str())).await?;
+        self.prepare().await
+    }
+
     async fn face_ids(&self) -> Result<BTreeSet<FaceId>, GalleryError> {
         let mut faces = BTreeSet::new();
         let mut offset: Option<PointId> = None;

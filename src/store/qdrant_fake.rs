@@ -83,6 +83,11 @@ impl FakeQdrant {
         self.held.0.lock().unwrap().collections[collection].indexes.keys().cloned().collect()
     }
 
+    /// Points of a collection.
+    pub(super) fn points(&self, collection: &str) -> usize {
+        self.held.0.lock().unwrap().collections.get(collection).map_or(0, |c| c.points.len())
+    }
+
     /// Ends the server and waits for it.
     pub(super) async fn stop(mut self) {
         let _ = self.stop.take().unwrap().send(());
@@ -114,6 +119,7 @@ async fn answer(State(held): State<Shared>, request: Request) -> Response {
         }
         "/qdrant.Collections/CollectionExists" => unary(request, |r| held.exists(r)).await,
         "/qdrant.Collections/Create" => unary(request, |r| held.create(r)).await,
+        "/qdrant.Collections/Delete" => unary(request, |r| held.delete_collection(r)).await,
         "/qdrant.Collections/Get" => unary(request, |r| held.get(r)).await,
         "/qdrant.Points/CreateFieldIndex" => unary(request, |r| held.create_index(r)).await,
         "/qdrant.Points/Upsert" => unary(request, |r| held.upsert(r)).await,
@@ -167,6 +173,11 @@ impl Shared {
         }
         held.insert(r.collection_name, Collection { params, indexes: HashMap::new(), points: BTreeMap::new() });
         Ok(q::CollectionOperationResponse { result: true, time: 0.0 })
+    }
+
+    fn delete_collection(&self, r: q::DeleteCollection) -> Answer<q::CollectionOperationResponse> {
+        let result = self.0.lock().unwrap().collections.remove(&r.collection_name).is_some();
+        Ok(q::CollectionOperationResponse { result, time: 0.0 })
     }
 
     fn get(&self, r: q::GetCollectionInfoRequest) -> Answer<q::GetCollectionInfoResponse> {

@@ -201,7 +201,7 @@ async fn identify_works_without_a_server() {
     let value: Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
     assert_eq!(value["faces"][0]["person"]["id"], "barack-obama");
 
-    // The server's configuration file counts; a vector server is left alone, and a gallery of another model is warned of.
+    // The server's configuration file counts; a vector server is left alone, and the data folder decides which embedder is used.
     let file = dir.path().join("visage.toml");
     let config = format!("[server]\ndata_dir = {data:?}\n[gallery]\nbackend = \"qdrant\"\n");
     std::fs::write(&file, &config).unwrap();
@@ -218,8 +218,12 @@ async fn identify_works_without_a_server() {
     std::fs::write(&file, format!("{config}[models]\nembedder = \"mobilefacenet\"\n")).unwrap();
     let (code, stdout, err) = offline().await;
     assert_eq!(code, 0, "{err}");
-    assert!(objects(&stdout)[0]["faces"][0]["person"].is_null());
-    assert!(err.contains("enrolled with dlib-resnet"), "{err}");
+    assert_eq!(objects(&stdout)[0]["faces"][0]["person"]["id"], "barack-obama");
+    assert!(err.contains("models.embedder = mobilefacenet does not count"), "{err}");
+    let mut doctor = visage();
+    doctor.current_dir(env!("CARGO_MANIFEST_DIR")).arg("doctor").env("VISAGE_CONFIG", &file);
+    let (_, stdout, _) = output(doctor).await;
+    assert!(stdout.contains("visage gallery reembed --model mobilefacenet"), "{stdout}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -368,7 +368,7 @@ async fn real_people_are_grouped_well_and_a_negative_exemplar_hurts_nobody_else(
         config.server.data_dir = dir.path().join(model);
         config.models.embedder = model.into();
         let recognition = Recognition::open(&config).await.unwrap();
-        let least_px = recognition.engine.embedder().embedder.as_ref().unwrap().min_face_px;
+        let least_px = recognition.engine.now().embedder().embedder.as_ref().unwrap().min_face_px;
         let mut faces = Vec::new();
         let mut truth: BTreeMap<String, usize> = BTreeMap::new();
         for (name, path) in known_people(&root) {

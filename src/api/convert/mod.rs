@@ -3,6 +3,7 @@
 pub mod camera;
 pub mod event;
 pub mod face;
+pub mod gallery;
 pub mod person;
 pub mod unknown;
 

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use super::{excerpt, time};
 use crate::{
     identity::{EnrolledFace, Person, alike::Neighbour, person::ErasureReceipt},
-    ids::PersonId,
-    pipeline::picture::RefusalReason,
+    ids::{FaceId, PersonId},
+    pipeline::{
+        conflict::{Conflict, ConflictKind},
+        picture::RefusalReason,
+    },
     proto::v1,
     time::Timestamp,
 };
@@ -121,7 +124,7 @@ pub fn apply(person: &mut Person, wire: v1::Person, paths: &[String]) -> Result<
 /// An enrolled face.
 pub fn face(face: &EnrolledFace) -> v1::Face {
     v1::Face {
-        name: format!("people/{}/faces/{}", face.person, face.id),
+        name: face_name(&face.person, &face.id),
         model: face.embedding.model.to_string(),
         quality: face.quality,
         source: face.source.clone(),
@@ -138,6 +141,7 @@ pub fn receipt(receipt: &ErasureReceipt) -> v1::ErasureReceipt {
         faces_removed: receipt.faces_removed,
         events_anonymised: receipt.events_anonymised,
         pictures_removed: receipt.pictures_removed,
+        face_images_removed: receipt.crops_removed,
     }
 }
 
@@ -155,5 +159,27 @@ pub fn refusal(reason: RefusalReason) -> v1::RefusalReason {
         RefusalReason::Duplicate => v1::RefusalReason::Duplicate,
         RefusalReason::NoSuchPerson => v1::RefusalReason::NoSuchPerson,
         RefusalReason::TooManyFaces => v1::RefusalReason::TooManyFaces,
+        RefusalReason::UnlikeOwnFaces => v1::RefusalReason::UnlikeOwnFaces,
     }
+}
+
+/// An enrolled face that speaks against a new one.
+pub fn conflict(conflict: &Conflict) -> v1::Conflict {
+    let kind = match conflict.kind {
+        ConflictKind::Duplicate => v1::ConflictKind::Duplicate,
+        ConflictKind::LooksLikeAnotherPerson => v1::ConflictKind::LooksLikeAnotherPerson,
+        ConflictKind::UnlikeOwnFaces => v1::ConflictKind::UnlikeOwnFaces,
+    };
+    v1::Conflict {
+        kind: kind.into(),
+        face: face_name(&conflict.person, &conflict.face),
+        similarity: conflict.similarity,
+        limit: conflict.limit,
+        refuses: conflict.refuses,
+    }
+}
+
+/// Resource name of a face.
+pub fn face_name(person: &PersonId, face: &FaceId) -> String {
+    format!("people/{person}/faces/{face}")
 }

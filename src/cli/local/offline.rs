@@ -51,7 +51,7 @@ impl Recognizer {
 async fn foreign(config: &Config, recognition: &Recognition) -> anyhow::Result<Option<String>> {
     let (store, own) = (&*recognition.store, recognition.gallery.model());
     let (_, faces) = store.counts().await?;
-    if faces == 0 || !store.all_faces(own).await?.is_empty() {
+    if faces == 0 || !store.all_faces(&own).await?.is_empty() {
         return Ok(None);
     }
     let user = Some(&config.models.manifest).filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -64,7 +64,7 @@ async fn foreign(config: &Config, recognition: &Recognition) -> anyhow::Result<O
     let others = if others.is_empty() { "other models".to_owned() } else { others.join(", ") };
     Ok(Some(format!(
         "warning: nobody can be named: the {faces} faces of the gallery were enrolled with {others}, and {own} is in use; \
-         set models.embedder, or enrol again"
+         move them with `visage gallery reembed`, or enrol again"
     )))
 }
 

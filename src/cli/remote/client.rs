@@ -13,8 +13,9 @@ use crate::{
     cli::{Globals, error::Failure, parse},
     proto::v1::{
         camera_service_client::CameraServiceClient, event_service_client::EventServiceClient,
-        person_service_client::PersonServiceClient, recognition_service_client::RecognitionServiceClient,
-        server_service_client::ServerServiceClient, unknown_service_client::UnknownServiceClient,
+        gallery_service_client::GalleryServiceClient, person_service_client::PersonServiceClient,
+        recognition_service_client::RecognitionServiceClient, server_service_client::ServerServiceClient,
+        unknown_service_client::UnknownServiceClient,
     },
 };
 
@@ -65,6 +66,7 @@ impl Connection {
     service!(/** Pictures. */ recognition, RecognitionServiceClient);
     service!(/** Events. */ event, EventServiceClient);
     service!(/** Unknown faces. */ unknown, UnknownServiceClient);
+    service!(/** The gallery as a whole. */ gallery, GalleryServiceClient);
     service!(/** The server. */ server, ServerServiceClient);
 }
 

@@ -17,6 +17,7 @@ use tonic::Code;
 
 use super::{
     client::{Connection, connect},
+    enroll_conflicts::{conflict_words, draw_sheet, tell_conflicts},
     enroll_sources::{Source, from_dir},
 };
 use crate::{
@@ -27,7 +28,8 @@ use crate::{
         parse, picture_file,
     },
     proto::v1::{
-        CreatePersonRequest, EnrollFacesRequest, EnrollFacesResponse, GetPersonRequest, Person, RefusalReason,
+        BoundingBox, Conflict, CreatePersonRequest, EnrollFacesRequest, EnrollFacesResponse, GetPersonRequest, Person,
+        RefusalReason,
     },
 };
 
@@ -55,17 +57,24 @@ pub struct Args {
     /// Take the largest face of a picture with several, if it is clearly the largest.
     #[arg(long)]
     pub largest: bool,
+    /// Draw each picture that was refused or doubted beside the enrolled face that speaks against it (PNG or JPEG).
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
 }
 
 /// What became of one picture.
 #[derive(Debug)]
-struct Verdict {
-    person: String,
-    image: PathBuf,
-    face: Option<(String, f32)>,
+pub(super) struct Verdict {
+    pub(super) person: String,
+    pub(super) image: PathBuf,
+    pub(super) face: Option<(String, f32)>,
     refusal: String,
     message: String,
     similar: String,
+    /// Enrolled faces that speak against it.
+    pub(super) conflicts: Vec<Conflict>,
+    /// The face in the picture, when exactly one was found.
+    pub(super) bbox: Option<BoundingBox>,
 }
 
 impl Verdict {
@@ -75,6 +84,10 @@ impl Verdict {
             "face": self.face.as_ref().map(|(name, _)| name), "quality": self.face.as_ref().map(|(_, quality)| quality),
             "refusal": (!self.refusal.is_empty()).then_some(&self.refusal), "message": self.message,
             "similar_person": (!self.similar.is_empty()).then_some(&self.similar),
+            "conflicts": self.conflicts.iter().map(|c| json!({
+                "kind": conflict_words(c.kind()), "face": c.face, "similarity": c.similarity, "limit": c.limit,
+                "refuses": c.refuses,
+            })).collect::<Vec<_>>(),
         })
     }
 }
@@ -112,6 +125,9 @@ pub async fn run(args: Args, globals: &Globals, io: &mut Io<'_>) -> Outcome {
     let mut tally = Tally::default();
     let ended = enroll(&server, &args, &sources, &mut tally, io).await;
     let begun = tally.created > 0 || !tally.verdicts.is_empty();
+    if let (Some(sheet), true) = (&args.sheet, begun) {
+        draw_sheet(&server, sheet, &tally.verdicts, io).await?;
+    }
     match ended {
         Ok(()) => summarise(&sources, &tally, io),
         Err(failure) if failure.quiet || !begun => Err(failure),
@@ -279,12 +295,22 @@ fn judged(sent: Sent, answer: EnrollFacesResponse) -> Verdict {
         (None, reason) => reason.as_str_name().trim_start_matches("REFUSAL_REASON_").to_owned(),
     };
     let similar = parse::id(&answer.similar_person).to_owned();
-    Verdict { person: sent.person, image: sent.image, face, refusal, message: answer.message, similar }
+    let bbox = match &answer.detections[..] {
+        [only] => only.bbox,
+        several => several.iter().filter_map(|d| d.bbox).max_by(|a, b| width(a).total_cmp(&width(b))),
+    };
+    let (message, conflicts) = (answer.message, answer.conflicts);
+    Verdict { person: sent.person, image: sent.image, face, refusal, message, similar, conflicts, bbox }
+}
+
+fn width(b: &BoundingBox) -> f32 {
+    b.x2 - b.x1
 }
 
 fn unreadable(sent: Sent, failure: &Failure) -> Verdict {
     let (message, refusal) = (failure.message.clone(), "UNREADABLE".to_owned());
-    Verdict { person: sent.person, image: sent.image, face: None, refusal, message, similar: String::new() }
+    let (person, image) = (sent.person, sent.image);
+    Verdict { person, image, face: None, refusal, message, similar: String::new(), conflicts: Vec::new(), bbox: None }
 }
 
 fn progress(io: &Io<'_>, total: usize) -> ProgressBar {
@@ -338,6 +364,7 @@ fn summarise(sources: &[Source], tally: &Tally, io: &mut Io<'_>) -> Outcome {
         io.line("")?;
         io.show(&table)?;
     }
+    tell_conflicts(verdicts, io)?;
     io.line("")?;
     let people = if sources.len() == 1 { "person" } else { "people" };
     let rest = if unanswered == 0 { String::new() } else { format!(", {unanswered} not reached") };
@@ -350,7 +377,7 @@ fn summarise(sources: &[Source], tally: &Tally, io: &mut Io<'_>) -> Outcome {
 }
 
 /// The last folder and the file name: enough to find the picture, short enough for a table.
-fn short(path: &Path) -> String {
+pub(super) fn short(path: &Path) -> String {
     let mut parts: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
     parts.reverse();
     plain(&parts.join("/"))

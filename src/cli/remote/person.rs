@@ -1,5 +1,7 @@
 //! `visage person`: the people of the gallery.
 
+use std::path::PathBuf;
+
 use super::{
     camera_change::clear,
     client::{Connection, connect},
@@ -10,11 +12,11 @@ use crate::{
         error::{Failure, OK, Outcome},
         json,
         output::{Ink, Io, cell, plain},
-        parse,
+        parse, picture_file,
     },
     proto::v1::{
-        CreatePersonRequest, DeletePersonRequest, Face, GetPersonRequest, ListFacesRequest, ListPeopleRequest, Person,
-        UpdatePersonRequest,
+        CreatePersonRequest, DeletePersonRequest, Face, GetFaceImageRequest, GetPersonRequest, ListFacesRequest,
+        ListPeopleRequest, Person, UpdatePersonRequest,
     },
 };
 
@@ -99,6 +101,14 @@ pub enum Command {
         #[arg(long = "clear", value_enum, value_delimiter = ',', value_name = "FIELD")]
         cleared: Vec<Clearable>,
     },
+    /// Fetch the picture kept of an enrolled face.
+    FaceImage {
+        /// The face: PERSON/FACE, or its whole name people/PERSON/faces/FACE.
+        face: String,
+        /// File for the picture (JPEG); - is stdout.
+        #[arg(short = 'o', long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Erase people: faces, embeddings, and the identity in past events. Prints the receipt.
     Remove {
         /// Ids of the people.
@@ -130,6 +140,13 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
             let request = UpdatePersonRequest { person: Some(person), update_mask };
             report(io, "changed", &server.person().update_person(request).await?.into_inner())
         }
+        Command::FaceImage { face, out } => {
+            let name = face_name(&face)?;
+            let jpeg = server.person().get_face_image(GetFaceImageRequest { name }).await?.into_inner().jpeg;
+            picture_file::write(&out, &jpeg, io.out)?;
+            io.remark(format!("{} ({} bytes)", out.display(), jpeg.len()))?;
+            Ok(OK)
+        }
         Command::Remove { ids } => {
             for id in ids {
                 remove(&server, &id, io).await?;
@@ -137,6 +154,18 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
             Ok(OK)
         }
     }
+}
+
+/// Resource name of a face, from `PERSON/FACE` or as it is.
+fn face_name(face: &str) -> Result<String, Failure> {
+    if face.contains("/faces/") {
+        return Ok(face.to_owned());
+    }
+    let (person, face) = face.split_once('/').ok_or_else(|| {
+        Failure::usage(format!("{face:?} names no face"))
+            .hint("write PERSON/FACE; `visage person get PERSON` lists faces")
+    })?;
+    Ok(format!("{}/faces/{face}", parse::resource("people", person)))
 }
 
 fn apply(settings: Settings, person: &mut Person) -> Vec<String> {
@@ -279,6 +308,7 @@ async fn remove(server: &Connection, id: &str, io: &mut Io<'_>) -> Result<(), Fa
         ("  receipt", receipt.id.clone()),
         ("  at", parse::time_words(receipt.erase_time.as_ref())),
         ("  faces removed", receipt.faces_removed.to_string()),
+        ("  their pictures removed", receipt.face_images_removed.to_string()),
         ("  events anonymised", receipt.events_anonymised.to_string()),
         ("  pictures removed", receipt.pictures_removed.to_string()),
     ])?;

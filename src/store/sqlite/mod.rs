@@ -3,6 +3,7 @@
 //! One thread writes, one reads; each has a bounded queue of commands whose overflow policy is to wait. Async callers never block.
 
 mod cameras;
+mod embeddings;
 mod events;
 mod people;
 mod schema;
@@ -19,6 +20,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::StoreError;
+use crate::{identity::embeddings::Coverage, ids::ModelId};
 
 /// Commands that wait for a thread at most; then askers wait.
 const QUEUE: usize = 256;
@@ -127,6 +129,19 @@ impl SqliteStore {
         if path.is_file() { schema::look(&path) } else { Ok(()) }
     }
 
+    /// The model that a folder's gallery was moved to, and how many faces each model embedded; reads only, also while a server works there.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When the file can't be read, or is older than this program and was not brought up to date yet.
+    pub fn embedders(data_dir: &Path) -> Result<(Option<ModelId>, Vec<Coverage>), StoreError> {
+        let path = data_dir.join(DATABASE);
+        let fail = |e: &dyn std::fmt::Display| StoreError::Database { path: path.clone(), message: e.to_string() };
+        let read_only = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(&path, read_only).map_err(|e| fail(&e))?;
+        embeddings::overview(&connection).map_err(|e| fail(&e))
+    }
+
     /// Finishes waiting commands, closes the database and waits for the threads. Later commands fail.
     pub async fn close(&self) {
         for lane in [&self.writer, &self.reader] {
@@ -188,6 +203,8 @@ fn from_bytes(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
+#[cfg(test)]
+mod embedding_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{CommandError, SqliteStore, from_bytes, to_bytes};
+use super::{CommandError, SqliteStore, embeddings, from_bytes, to_bytes};
 use crate::{
     event::NewEvent,
     face::{Distance, Embedding},
-    identity::{Calibration, EnrolledFace, GalleryError, GalleryStore, Person, person::ErasureReceipt},
+    identity::{Calibration, EnrolledFace, FaceCrop, GalleryError, GalleryStore, Person, person::ErasureReceipt},
     ids::{EventId, FaceId, ModelId, PersonId},
     time::Timestamp,
 };
@@ -33,15 +33,23 @@ pub(super) fn embedding(model: String, distance: &str, bytes: &[u8]) -> Result<E
     Ok(Embedding { model, distance, values: from_bytes(bytes).into() })
 }
 
-const FACE: &str = "id, person, model, distance, embedding, quality, source, created";
+pub(super) const FACE: &str =
+    "faces.id, person, embeddings.model, embeddings.distance, embeddings.embedding, quality, source, created";
+/// A face with an embedding; the condition says of which model.
+pub(super) const FACES: &str = "faces JOIN embeddings ON embeddings.face = faces.id";
+/// Of a face's embeddings that of the model in use, or else any.
+const PREFERRED: &str = "embeddings.model = (SELECT model FROM embeddings AS own WHERE own.face = faces.id
+     ORDER BY own.model = (SELECT value FROM meta WHERE key = 'embedder') DESC, own.model LIMIT 1)";
 
-type FaceRow = (String, String, String, String, Vec<u8>, f64, String, String);
+pub(super) type FaceRow = (String, String, String, String, Vec<u8>, f64, String, String);
 
-fn face_row(r: &Row<'_>) -> rusqlite::Result<FaceRow> {
+pub(super) fn face_row(r: &Row<'_>) -> rusqlite::Result<FaceRow> {
     Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?, r.get(7)?))
 }
 
-fn face((id, person, model, distance, bytes, quality, source, created): FaceRow) -> Result<EnrolledFace, CommandError> {
+pub(super) fn face(
+    (id, person, model, distance, bytes, quality, source, created): FaceRow,
+) -> Result<EnrolledFace, CommandError> {
     let value = |e: &dyn std::fmt::Display| CommandError::Value(e.to_string());
     Ok(EnrolledFace {
         id: id.parse().map_err(|e| value(&e))?,
@@ -131,27 +139,22 @@ impl GalleryStore for SqliteStore {
         receipt.await.map_err(failed)?.ok_or_else(|| GalleryError::PersonNotFound(id.clone()))
     }
 
-    async fn insert_face(&self, face: &EnrolledFace) -> Result<(), GalleryError> {
-        let f = face.clone();
+    async fn insert_face(&self, face: &EnrolledFace, crop: Option<&FaceCrop>) -> Result<(), GalleryError> {
+        let (f, crop) = (face.clone(), crop.cloned());
         let there = self.write(move |c| {
-            if !exists(c, &f.person)? {
+            let c = c.transaction()?;
+            if !exists(&c, &f.person)? {
                 return Ok(false);
             }
-            let sql = format!("INSERT INTO faces ({FACE}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
-            let e = &f.embedding;
-            c.execute(
-                &sql,
-                params![
-                    f.id.as_str(),
-                    f.person.as_str(),
-                    e.model.as_str(),
-                    distance_name(e.distance),
-                    to_bytes(&e.values),
-                    f64::from(f.quality),
-                    f.source,
-                    f.created.to_string()
-                ],
-            )?;
+            let sql = "INSERT INTO faces (id, person, quality, source, created) VALUES (?1, ?2, ?3, ?4, ?5)";
+            let (id, quality) = (f.id.as_str(), f64::from(f.quality));
+            c.execute(sql, params![id, f.person.as_str(), quality, f.source, f.created.to_string()])?;
+            embeddings::insert(&c, &f.id, &f.embedding)?;
+            if let Some(crop) = crop {
+                let sql = "INSERT INTO crops (face, jpeg, detection) VALUES (?1, ?2, ?3)";
+                c.execute(sql, params![id, &crop.jpeg[..], serde_json::to_string(&crop.detection)?])?;
+            }
+            c.commit()?;
             Ok(true)
         });
         match there.await.map_err(failed)? {
@@ -166,7 +169,8 @@ impl GalleryStore for SqliteStore {
             if !exists(c, &key)? {
                 return Ok(None);
             }
-            let mut statement = c.prepare_cached(&format!("SELECT {FACE} FROM faces WHERE person = ?1 ORDER BY id"))?;
+            let sql = format!("SELECT {FACE} FROM {FACES} WHERE person = ?1 AND {PREFERRED} ORDER BY faces.id");
+            let mut statement = c.prepare_cached(&sql)?;
             let rows = statement.query_map([key.as_str()], face_row)?;
             rows.map(|r| face(r?)).collect::<Result<Vec<_>, _>>().map(Some)
         });
@@ -187,7 +191,8 @@ impl GalleryStore for SqliteStore {
     async fn all_faces(&self, model: &ModelId) -> Result<Vec<EnrolledFace>, GalleryError> {
         let key = model.clone();
         let found = self.read(move |c| {
-            let mut statement = c.prepare_cached(&format!("SELECT {FACE} FROM faces WHERE model = ?1 ORDER BY id"))?;
+            let sql = format!("SELECT {FACE} FROM {FACES} WHERE embeddings.model = ?1 ORDER BY faces.id");
+            let mut statement = c.prepare_cached(&sql)?;
             let rows = statement.query_map([key.as_str()], face_row)?;
             rows.map(|r| face(r?)).collect()
         });
@@ -318,6 +323,8 @@ fn forget_corrected(c: &Connection, event: &EventId) -> Result<u64, CommandError
 fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureReceipt, CommandError> {
     let id = person.as_str();
     let faces: u32 = c.query_row("SELECT count(*) FROM faces WHERE person = ?1", [id], |r| r.get(0))?;
+    let sql = "SELECT count(*) FROM crops JOIN faces ON faces.id = crops.face WHERE person = ?1";
+    let crops: u32 = c.query_row(sql, [id], |r| r.get(0))?;
     let mut pictures_removed = 0;
     let mut events: Vec<(i64, String, String)> = Vec::new();
     {
@@ -346,6 +353,7 @@ fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureRece
         person: person.clone(),
         erased: now,
         faces_removed: faces,
+        crops_removed: crops,
         events_anonymised: events.len() as u64,
         pictures_removed,
     };

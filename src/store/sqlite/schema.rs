@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use crate::store::StoreError;
 
 /// One step a version; never change a step that was released.
-pub(super) const STEPS: [&str; 3] = [
+pub(super) const STEPS: [&str; 4] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE cameras (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, spec TEXT NOT NULL) STRICT;
@@ -65,6 +65,27 @@ CREATE TABLE unknown_faces (
 CREATE INDEX unknown_faces_of_group ON unknown_faces(in_group);
 ",
     CLASSIFIERS,
+    // A face has an embedding a model, and the picture they are made from.
+    "
+CREATE TABLE embeddings (
+  face TEXT NOT NULL REFERENCES faces(id) ON DELETE CASCADE,
+  model TEXT NOT NULL,
+  distance TEXT NOT NULL,
+  embedding BLOB NOT NULL,
+  PRIMARY KEY (face, model)
+) STRICT;
+INSERT INTO embeddings (face, model, distance, embedding) SELECT id, model, distance, embedding FROM faces;
+CREATE INDEX embeddings_of_model ON embeddings(model, face);
+DROP INDEX faces_of_model;
+ALTER TABLE faces DROP COLUMN model;
+ALTER TABLE faces DROP COLUMN distance;
+ALTER TABLE faces DROP COLUMN embedding;
+CREATE TABLE crops (
+  face TEXT PRIMARY KEY REFERENCES faces(id) ON DELETE CASCADE,
+  jpeg BLOB NOT NULL,
+  detection TEXT NOT NULL
+) STRICT;
+",
 ];
 
 /// One trained classifier a model.

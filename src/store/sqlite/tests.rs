@@ -110,11 +110,11 @@ async fn people_and_faces_come_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(dir.path()).unwrap();
     let (anna, other) = (anna(), Person { id: "zoe".parse().unwrap(), ..anna() });
-    assert!(matches!(store.insert_face(&face(&anna)).await, Err(GalleryError::PersonNotFound(_))));
+    assert!(matches!(store.insert_face(&face(&anna), None).await, Err(GalleryError::PersonNotFound(_))));
     store.insert_person(&anna).await.unwrap();
     store.insert_person(&other).await.unwrap();
     let f = face(&anna);
-    store.insert_face(&f).await.unwrap();
+    store.insert_face(&f, None).await.unwrap();
     assert_eq!(store.faces(&anna.id).await.unwrap(), std::slice::from_ref(&f));
     assert_eq!(store.all_faces(&f.embedding.model).await.unwrap(), std::slice::from_ref(&f));
     assert_eq!(store.people(None, 10).await.unwrap(), [(anna.clone(), 1), (other.clone(), 0)]);
@@ -138,7 +138,7 @@ async fn erasure_leaves_no_trace_in_any_file() {
     let store = SqliteStore::open(dir.path()).unwrap();
     let anna = anna();
     store.insert_person(&anna).await.unwrap();
-    store.insert_face(&face(&anna)).await.unwrap();
+    store.insert_face(&face(&anna), None).await.unwrap();
     // An appearance that was unknown until she was enrolled.
     let mut stranger = recognized(&anna);
     (stranger.kind, stranger.matched) = (EventKind::Unknown, None);

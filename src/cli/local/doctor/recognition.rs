@@ -12,6 +12,8 @@ use crate::{
     ids::ModelId,
     inference::{self, NetworkError, OrtSession, manifest::Role, ort::RuntimeError},
     models::{self, Manifest, ModelError, locate, manifest},
+    server::embedder,
+    store::sqlite::SqliteStore,
 };
 
 /// How long the vector server may take to answer.
@@ -34,7 +36,9 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
     let user = Some(&config.models.manifest).filter(|path| !path.is_empty());
     match manifest::load(user.map(Path::new)) {
         Ok(manifest) => {
-            for (id, role) in [(&config.models.detector, Role::Detector), (&config.models.embedder, Role::Embedder)] {
+            let embedder = in_use(config);
+            findings.extend(overruled(config, &embedder));
+            for (id, role) in [(&config.models.detector, Role::Detector), (&embedder, Role::Embedder)] {
                 // A graph that loads is the only proof that provider, library and file go together.
                 let load = |path: &Path| {
                     let Some(environment) = &environment else { return Ok(()) };
@@ -52,6 +56,24 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
         findings.push(vector_server(&config.gallery.qdrant.url));
     }
     findings
+}
+
+/// The embedder of the data folder, which decides where it has faces; the configured one where nothing can be read.
+fn in_use(config: &Config) -> String {
+    let configured = &config.models.embedder;
+    let (Ok(id), Ok((moved, coverage))) = (configured.parse(), SqliteStore::embedders(&config.server.data_dir)) else {
+        return configured.clone();
+    };
+    embedder::choose(&id, moved.as_ref(), &coverage).to_string()
+}
+
+/// A remark when the data folder uses another embedder than the configuration names.
+fn overruled(config: &Config, in_use: &str) -> Option<Finding> {
+    let (configured, in_use) = (config.models.embedder.parse().ok()?, in_use.parse().ok()?);
+    embedder::overruled(&configured, &in_use)?;
+    let found = format!("models.embedder is {configured}, the faces of the data folder are of {in_use}, which is used");
+    let mend = format!("set models.embedder = \"{in_use}\", or visage gallery reembed --model {configured}");
+    Some(Finding::bad("embedder in use", Verdict::Warning, found, mend))
 }
 
 const RUNTIME: &str = "runtime library";
