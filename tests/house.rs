@@ -21,7 +21,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("pipeline", &["camera", "frame", "inference", "face", "track", "identity", "event", "config"]),
     ("store", &["camera", "identity", "event", "face", "frame", "inference"]),
     ("api", &["camera", "identity", "event", "pipeline", "face", "frame", "inference"]),
-    ("evaluation", &["frame", "inference", "face", "identity"]),
+    ("evaluation", &["frame", "inference", "face", "track", "identity"]),
     ("simulator", &[]),
     ("cli/remote", &["cli"]),
 ];

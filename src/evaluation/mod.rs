@@ -20,9 +20,11 @@ pub mod pairs;
 pub mod people;
 pub mod plot;
 pub mod probes;
+pub mod promise;
 pub mod reliability;
 pub mod routes;
 pub mod scores;
+pub mod tracking;
 pub mod widerface;
 
 pub use faces::{Face, Found};

@@ -135,10 +135,15 @@ impl Scores {
 
 /// 95 % interval of a rate seen as `part` of `of` (Wilson, 1927); 0 to 1 when there were none.
 pub fn wilson(part: usize, of: usize) -> (f64, f64) {
+    wilson_of(share(part, of), of)
+}
+
+/// The same of a rate (0 to 1) that rests on `of` independent trials.
+pub fn wilson_of(p: f64, of: usize) -> (f64, f64) {
     if of == 0 {
         return (0.0, 1.0);
     }
-    let (n, p, z) = (of as f64, share(part, of), 1.959_964);
+    let (n, z) = (of as f64, 1.959_964);
     let middle = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     ((middle - half).max(0.0), (middle + half).min(1.0))

@@ -66,13 +66,20 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Fits the tail; `similarities` in any order, all finite. `None` when all excesses are the same.
-    fn fit(similarities: &mut [f32]) -> Option<Self> {
-        similarities.sort_unstable_by(f32::total_cmp);
-        let n = similarities.len();
-        let k = ((n as f64 * TAIL_SHARE) as usize).max(LEAST_EXCESSES).min(n.saturating_sub(1));
-        let from = f64::from(*similarities.get(n - k - 1)?);
-        let excesses = similarities[n - k..].iter().map(|s| f64::from(*s) - from);
+    /// How many of `n` comparisons make up the tail.
+    fn size(n: usize) -> usize {
+        ((n as f64 * TAIL_SHARE) as usize).max(LEAST_EXCESSES).min(n.saturating_sub(1))
+    }
+
+    /// Fits the tail of `n` similarities, of which `top` holds the largest, more than [`Tail::size`], in any order, all finite. `None`
+    /// when all excesses are the same, or `top` is too small.
+    fn fit(top: &mut [f32], n: usize) -> Option<Self> {
+        let k = Self::size(n);
+        let begin = top.len().checked_sub(k + 1)?;
+        let (_, from, tail) = top.select_nth_unstable_by(begin, f32::total_cmp);
+        let from = f64::from(*from);
+        tail.sort_unstable_by(f32::total_cmp);
+        let excesses = tail.iter().map(|s| f64::from(*s) - from);
         // b0 is the mean, b1 weighs each excess by the share of larger ones.
         let (mut b0, mut b1) = (0.0, 0.0);
         for (i, y) in excesses.enumerate() {
@@ -152,13 +159,25 @@ impl Calibration {
         if groups.len() < LEAST_PROBES || total < LEAST_COMPARISONS {
             return Err(too_little);
         }
-        let tail = Tail::fit(&mut groups.concat()).ok_or(too_little)?;
+        let mut all = groups.concat();
+        let tail = Tail::fit(&mut all, total).ok_or(too_little)?;
+        // A large site has millions of comparisons, 200 times over: resamples are drawn from the highest fifth, which holds the tail of
+        // nearly every one; the others are made of all.
+        let begin = total.saturating_sub(4 * Tail::size(total));
+        let least = if begin == 0 { f32::NEG_INFINITY } else { *all.select_nth_unstable_by(begin, f32::total_cmp).1 };
+        let high: Vec<Vec<f32>> = groups.iter().map(|g| g.iter().copied().filter(|s| *s >= least).collect()).collect();
         let rate = rate_of_one(fpir, people);
         let mut resampled: Vec<Tail> = (0..RESAMPLES)
             .filter_map(|seed| {
                 let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D_4C95_7F2D);
-                let drawn: Vec<&[f32]> = groups.iter().map(|_| groups[dice.below(groups.len())].as_slice()).collect();
-                Tail::fit(&mut drawn.concat())
+                let drawn: Vec<usize> = groups.iter().map(|_| dice.below(groups.len())).collect();
+                let of = |groups: &[Vec<f32>]| drawn.iter().map(|i| groups[*i].as_slice()).collect::<Vec<_>>().concat();
+                let n = drawn.iter().map(|i| groups[*i].len()).sum();
+                let mut top = of(&high);
+                if top.len() <= Tail::size(n) {
+                    top = of(&groups);
+                }
+                Tail::fit(&mut top, n)
             })
             .collect();
         resampled.sort_by(|a, b| a.quantile(rate).total_cmp(&b.quantile(rate)));
@@ -231,7 +250,11 @@ mod tests {
     fn the_tail_of_a_known_distribution_is_found() {
         // Exponential excesses: shape 0, scale 0.05.
         let mut similarities: Vec<f32> = (1..20_000).map(|i| -0.05 * (i as f32 / 20_000.0).ln()).collect();
-        let tail = Tail::fit(&mut similarities).unwrap();
+        let n = similarities.len();
+        let tail = Tail::fit(&mut similarities, n).unwrap();
+        let mut top: Vec<f32> = similarities.iter().copied().filter(|s| *s > 0.1).collect();
+        assert_eq!(Tail::fit(&mut top, n), Some(tail), "the largest are enough");
+        assert_eq!(Tail::fit(&mut top[..500], n), None);
         assert!(tail.shape.abs() < 0.03 && (tail.scale - 0.05).abs() < 0.003, "{tail:?}");
         let exact = -0.05 * (1e-4f64).ln();
         assert!((tail.quantile(1e-4) - exact).abs() < 0.02, "{} is not {exact}", tail.quantile(1e-4));

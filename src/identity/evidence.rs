@@ -8,7 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{face::Embedding, time::Timestamp};
+use crate::{
+    face::{Distance, Embedding},
+    time::Timestamp,
+};
 
 /// How looks are fused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +108,19 @@ impl Evidence {
         Self { settings: self.settings.clone(), least: self.least, looks, doubted: Vec::new() }
     }
 
+    /// Takes the other's doubted looks in and gives it its own: both tracks took each other's face, and the looks are now with the face
+    /// that they show.
+    pub fn exchange(&mut self, other: &mut Self) {
+        let (mine, theirs) = (std::mem::take(&mut self.doubted), std::mem::take(&mut other.doubted));
+        theirs.into_iter().for_each(|look| self.keep(look));
+        mine.into_iter().for_each(|look| other.keep(look));
+    }
+
+    /// The quality-weighted mean of the looks in doubt; `None` without any.
+    pub fn doubted(&self) -> Option<Embedding> {
+        mean(&self.doubted)
+    }
+
     /// Whether the last look was doubted.
     pub fn is_doubted(&self) -> bool {
         !self.doubted.is_empty()
@@ -113,6 +129,33 @@ impl Evidence {
     /// The quality-weighted mean of the looks that agree; `None` without looks.
     pub fn template(&self) -> Option<Embedding> {
         mean(&self.looks)
+    }
+
+    /// The threshold for the template that stands for `threshold` of a single picture: at it the looks reach `threshold` on average.
+    ///
+    /// A mean of looks that differ lies nearer to *everybody* than the looks themselves: with spread v (mean squared distance of the looks
+    /// from their mean m) it is `d^2 - v` instead of `d^2` from any other point, and a mean of unit vectors, made unit again, gains
+    /// `1 / |m|` in cosine, where `|m|^2 = 1 - v`. Thresholds are learned from single pictures, so v has to be given back, or strangers who are
+    /// seen from many sides are named more often than promised. Looks that are all the same change nothing. Never below `threshold`.
+    pub fn raised(&self, threshold: f32) -> f32 {
+        let Some(first) = self.looks.first().map(|l| &l.embedding) else { return threshold };
+        let (mut sum, mut squares, mut total) = (vec![0f64; first.values.len()], 0f64, 0f64);
+        for look in &self.looks {
+            let w = f64::from(weight(look));
+            total += w;
+            for (s, v) in sum.iter_mut().zip(look.embedding.values.iter()) {
+                *s += w * f64::from(*v);
+                squares += w * f64::from(*v).powi(2);
+            }
+        }
+        let mean2 = sum.iter().map(|s| (s / total).powi(2)).sum::<f64>();
+        let spread = (squares / total - mean2).max(0.0);
+        let threshold64 = f64::from(threshold);
+        let raised = match first.distance {
+            Distance::Cosine => threshold64.max(0.0) / (1.0 - spread).max(0.01).sqrt(),
+            Distance::Euclidean => 1.0 - ((1.0 - threshold64).powi(2) - spread).max(0.0).sqrt(),
+        };
+        threshold.max(raised as f32)
     }
 
     /// The looks in the template.
@@ -161,7 +204,6 @@ fn weight(look: &Look) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::face::Distance;
 
     fn look(degrees: f32, quality: f32) -> Look {
         let (y, x) = degrees.to_radians().sin_cos();
@@ -190,6 +232,38 @@ mod tests {
     }
 
     #[test]
+    fn at_the_raised_threshold_the_looks_reach_the_threshold_on_average() {
+        for distance in [Distance::Cosine, Distance::Euclidean] {
+            let mut e = evidence();
+            for (d, quality) in [(-20.0, 0.5), (10.0, 0.9), (25.0, 0.3)] {
+                let mut look = look(d, quality);
+                look.embedding.distance = distance;
+                e.add(look);
+            }
+            // A stranger for whom the weighted mean of cosines, or of squared distances, is just at the threshold.
+            let mut stranger = look(70.0, 1.0).embedding;
+            stranger.distance = distance;
+            let weighted = |of: &dyn Fn(f32) -> f32| {
+                let sum: f32 = e.all().iter().map(|l| l.quality * of(l.embedding.similarity(&stranger).unwrap())).sum();
+                sum / 1.7
+            };
+            let threshold = match distance {
+                Distance::Cosine => weighted(&|s| s),
+                Distance::Euclidean => 1.0 - weighted(&|s| (1.0 - s).powi(2)).sqrt(),
+            };
+            let similarity = e.template().unwrap().similarity(&stranger).unwrap();
+            assert!((e.raised(threshold) - similarity).abs() < 1e-4, "{distance:?}");
+            assert!(similarity > threshold + 0.01);
+        }
+        let mut same = evidence();
+        for _ in 0..3 {
+            same.add(look(5.0, 0.5));
+        }
+        assert!((same.raised(0.4) - 0.4).abs() < 1e-5);
+        assert_eq!(evidence().raised(0.4), 0.4);
+    }
+
+    #[test]
     fn one_look_that_is_unlike_the_others_is_left_out() {
         let mut e = evidence();
         let taken: Vec<Taken> = [0.0, 5.0, 100.0, -5.0].map(|d| e.add(look(d, 0.5))).into();
@@ -215,6 +289,22 @@ mod tests {
         let new = e.split();
         assert_eq!((e.looks(), new.looks(), e.is_doubted()), (3, 3, false));
         assert!((degrees(&e) - 1.0).abs() < 0.1 && (degrees(&new) - 91.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn looks_of_two_who_changed_places_go_to_the_right_one() {
+        let (mut a, mut b) = (evidence(), evidence());
+        for d in [0.0, 2.0, 90.0, 91.0] {
+            a.add(look(d, 0.5));
+        }
+        for d in [90.0, 91.0, 1.0] {
+            b.add(look(d, 0.5));
+        }
+        assert!(a.doubted().is_some() && b.doubted().is_some());
+        a.exchange(&mut b);
+        assert_eq!((a.looks(), b.looks(), a.is_doubted(), b.is_doubted()), (3, 4, false, false));
+        assert!((degrees(&a) - 1.0).abs() < 0.2 && (degrees(&b) - 90.5).abs() < 0.2);
+        assert_eq!(a.doubted(), None);
     }
 
     #[test]

@@ -127,6 +127,11 @@ impl TrackDecider {
         self.threshold = threshold;
     }
 
+    /// Gives the looks in doubt to the track that they show, and takes its own: see [`Evidence::exchange`].
+    pub fn exchange(&mut self, other: &mut Self) {
+        self.evidence.exchange(&mut other.evidence);
+    }
+
     /// The fused template to ask the gallery about, and to keep with events; `None` before the first look.
     pub fn template(&self) -> Option<Embedding> {
         self.evidence.template()
@@ -153,7 +158,16 @@ impl TrackDecider {
     }
 
     /// Takes the gallery's decision about the template of `looks` looks in. At most one statement.
-    pub fn assess(&mut self, now: Timestamp, looks: u32, decision: Decision) -> Option<Statement> {
+    ///
+    /// The decision was made at the threshold of single pictures; the template has to reach what stands for it ([`Evidence::raised`]).
+    pub fn assess(&mut self, now: Timestamp, looks: u32, mut decision: Decision) -> Option<Statement> {
+        let needs = self.evidence.raised(decision.threshold);
+        if decision.known().is_some() && decision.similarity < needs {
+            let near = decision.similarity;
+            let text = format!("below the threshold of looks that differ: best candidate {near:.3}, needs {needs:.3}");
+            decision.withdraw(Why::new(WhyCode::BelowThreshold, text, near, needs));
+        }
+        decision.threshold = needs;
         self.last = Some((decision, looks));
         self.tick(now)
     }

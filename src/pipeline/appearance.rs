@@ -15,7 +15,7 @@ use crate::{
     },
     ids::{CameraId, EventId, FaceId, ModelId, TrackId},
     time::{self, CaptureOrigin, CaptureTime, Timestamp},
-    track::{EndedTrack, LookPlanner, LookSettings, best_shot::Skip},
+    track::{EndedTrack, LookPlanner, LookSettings, appearance::Shows, best_shot::Skip},
 };
 
 /// Looks that may be taken at once, budget and interval permitting, when one was doubted.
@@ -85,6 +85,8 @@ pub(super) struct Appearance {
     /// The best shot since looks are doubted: it may be of another face.
     suspect: Option<BestShot>,
     told: bool,
+    /// Another look is awaited before anything is told: it may be an appearance that goes on.
+    pub(super) waits: bool,
     /// The last decision event, which a correction replaces.
     stated: Option<EventId>,
 }
@@ -99,6 +101,7 @@ impl Appearance {
             best: None,
             suspect: None,
             told: false,
+            waits: false,
             stated: None,
         }
     }
@@ -146,6 +149,7 @@ impl Appearance {
             best: self.suspect.take(),
             suspect: None,
             told: false,
+            waits: false,
             stated: None,
         })
     }
@@ -155,6 +159,32 @@ impl Appearance {
         self.decider.start_anew(ctx.thresholds.similarity);
         self.planner = LookPlanner::new(looks.clone(), ctx.min_face_px);
         self.suspect = None;
+    }
+
+    /// What it showed and shows, when its looks are in doubt.
+    pub(super) fn shows(&self) -> Option<Shows> {
+        let evidence = self.decider.evidence();
+        Some(Shows { template: evidence.template()?, doubted: evidence.doubted()? })
+    }
+
+    /// Both tracks took each other's face: looks and best shots since then change places.
+    pub(super) fn exchange(&mut self, other: &mut Self) {
+        self.decider.exchange(&mut other.decider);
+        let (mine, theirs) = (self.suspect.take(), other.suspect.take());
+        self.better(theirs);
+        other.better(mine);
+    }
+
+    fn better(&mut self, shot: Option<BestShot>) {
+        let rank = |shot: &Option<BestShot>| shot.as_ref().map_or((-1.0, 0.0), |s| s.quality.rank());
+        if rank(&shot) > rank(&self.best) {
+            self.best = shot;
+        }
+    }
+
+    /// Lets the next look be taken soon: somebody nearby seems to have become somebody else.
+    pub(super) fn urge(&mut self) {
+        self.planner.urge(DOUBTED_LOOKS);
     }
 
     /// Gives the last look back: it could not be embedded.
@@ -167,10 +197,7 @@ impl Appearance {
         for look in new.decider.evidence().all() {
             self.decider.look(look.clone());
         }
-        let rank = |shot: &Option<BestShot>| shot.as_ref().map_or((-1.0, 0.0), |s| s.quality.rank());
-        if rank(&new.best) > rank(&self.best) {
-            self.best = new.best;
-        }
+        self.better(new.best);
     }
 
     /// APPEARED, once.

@@ -24,12 +24,14 @@ use crate::{
     time::{self, CaptureOrigin, CaptureTime, Timestamp},
     track::{
         EndedTrack, Tracker,
-        appearance::{Departed, find_return},
+        appearance::{Departed, Origin, are_exchanged, find_return},
     },
 };
 
 /// A track that gave no usable look for this long is told as APPEARED anyway.
 const APPEAR_WITHIN_MS: f64 = 700.0;
+/// Looks after which a new track no longer waits to be an appearance that goes on.
+const SURE_LOOKS: u32 = 3;
 /// Faces of one frame that are tracked at most; the largest are kept, the others counted.
 const MAX_FACES: usize = 64;
 /// Appearances whose whole best frame is kept; with more, the face's surroundings must do.
@@ -120,20 +122,24 @@ impl CameraFaces {
         for id in &report.started {
             self.live.insert(id.clone(), Appearance::new(id.clone(), at, &ctx, &self.parts.looks));
         }
-        let (mut looked, switched) = self.take_looks(&frame, &detections, &matched).await;
+        let (mut looked, mut switched) = self.take_looks(&frame, &detections, &matched).await;
+        self.exchange(&mut switched, &mut matched);
         events.extend(self.cut(switched, &mut matched, &mut looked));
+        // Held before anybody is asked: a track whose time ran out in the very frame that shows its face again goes on, too.
+        let gone = self.end(report.ended, at);
         self.rejoin(&looked, &mut matched);
         let mut told = self.assess(at, &matched, !looked.is_empty()).await;
         for appearance in self.live.values_mut() {
             let waited_ms = time::seconds_between(appearance.began, at) * 1000.0;
-            if appearance.looks() > 0 || waited_ms >= APPEAR_WITHIN_MS {
+            if (appearance.looks() > 0 && !appearance.waits) || waited_ms >= APPEAR_WITHIN_MS {
+                appearance.waits = false;
                 told.extend(appearance.appeared(&ctx));
             }
         }
         // APPEARED comes before what is said about the appearance.
         told.sort_by_key(|e| e.event.kind != EventKind::Appeared);
         events.extend(told);
-        events.extend(self.end(report.ended, at));
+        events.extend(gone);
         events
     }
 
@@ -249,16 +255,53 @@ impl CameraFaces {
                 return Default::default();
             }
         };
-        let (mut looked, mut switched) = (Vec::new(), Vec::new());
+        let (mut looked, mut switched, mut doubted) = (Vec::new(), Vec::new(), false);
         for ((id, _, quality), embedding) in wanted.into_iter().zip(embeddings) {
             let Some(appearance) = self.live.get_mut(&id) else { continue };
             match appearance.look(Look { at: frame.arrived, embedding, quality: quality.value }) {
                 Taken::Agrees => looked.push(id),
                 Taken::Switched => switched.push(id),
-                Taken::Doubted | Taken::Refused => {}
+                Taken::Doubted => doubted = true,
+                Taken::Refused => {}
             }
         }
+        if doubted {
+            // Two who met may have been mixed up: look at the others, too.
+            self.live.values_mut().filter(|a| a.shows().is_none()).for_each(Appearance::urge);
+        }
         (looked, switched)
+    }
+
+    /// Two tracks that took each other's face when they met change places: each appearance goes on with its own face.
+    fn exchange(&mut self, switched: &mut Vec<TrackId>, matched: &mut [(TrackId, usize)]) {
+        let threshold = self.context().thresholds.similarity;
+        let mut settled: Vec<TrackId> = Vec::new();
+        for id in switched.iter() {
+            let Some(shows) = self.live.get(id).filter(|_| !settled.contains(id)).and_then(Appearance::shows) else {
+                continue;
+            };
+            let mut others = self.live.iter().filter(|(other, _)| *other != id);
+            let partner = others.find(|(_, other)| {
+                other.shows().is_some_and(|other| are_exchanged(&shows, &other, threshold, &self.parts.returns))
+            });
+            let Some(partner) = partner.map(|(partner, _)| partner.clone()) else { continue };
+            if !self.tracker.exchange(id, &partner) {
+                continue;
+            }
+            if let Some(mut a) = self.live.remove(id) {
+                self.live.entry(partner.clone()).and_modify(|b| a.exchange(b));
+                self.live.insert(id.clone(), a);
+            }
+            for (name, _) in matched.iter_mut() {
+                if name == id {
+                    *name = partner.clone();
+                } else if *name == partner {
+                    *name = id.clone();
+                }
+            }
+            settled.extend([id.clone(), partner]);
+        }
+        switched.retain(|id| !settled.contains(id));
     }
 
     /// Cuts tracks that went over to another face: the first face's appearance is over and told, the second begins.
@@ -292,8 +335,13 @@ impl CameraFaces {
             let Some(new) = self.live.get(id).filter(|a| !a.is_told()) else { continue };
             let Some(template) = new.decider.template() else { continue };
             let gone = self.departed();
-            let Some(old) = find_return(&gone, &template, new.began, threshold, &self.parts.returns) else {
-                continue;
+            let old = match find_return(&gone, &template, new.began, threshold, &self.parts.returns) {
+                Origin::Continues(old) => old,
+                origin => {
+                    let waits = origin == Origin::Unsure && new.looks() < SURE_LOOKS;
+                    self.live.entry(id.clone()).and_modify(|new| new.waits = waits);
+                    continue;
+                }
             };
             if !self.tracker.continue_as(&old, id) {
                 continue;
@@ -334,6 +382,7 @@ impl CameraFaces {
             let in_view: Vec<(TrackId, Embedding)> = self
                 .live
                 .iter()
+                .filter(|(_, a)| !a.waits)
                 .filter(|(id, a)| matched.iter().any(|(m, _)| m == *id) || (gallery_changed && a.decider.is_open()))
                 .filter_map(|(id, a)| Some((id.clone(), a.decider.template()?)))
                 .collect();

@@ -1,7 +1,8 @@
-//! Whether a new track is a face that the camera lost a moment ago: one appearance must not appear twice.
+//! Whether a new track is a face that the camera lost a moment ago: one appearance must not appear twice. And whether two tracks took each
+//! other's face when they met.
 //!
 //! In: templates of tracks of the same camera that were lost or ended lately, and the first template of the new one. Out: the track
-//! it continues, if one stands out. Pure; the caller then calls [`super::Tracker::continue_as`] and withholds the second APPEARED
+//! it continues, if one stands out, or that it can't be told yet. Pure; the caller then calls [`super::Tracker::continue_as`] and withholds the second APPEARED
 //! and the LEFT that it held back meanwhile.
 
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub struct ReturnSettings {
 
 impl Default for ReturnSettings {
     fn default() -> Self {
-        Self { within_ms: 2000, extra: 0.08, lead: 0.05 }
+        Self { within_ms: 3000, extra: 0.08, lead: 0.05 }
     }
 }
 
@@ -42,7 +43,22 @@ pub struct Departed {
     pub template: Embedding,
 }
 
-/// The ended track that the new one continues. `began` is the capture time of the new track's first detection, `threshold` the
+/// A first look that is at most this much less similar than needed (similarity) waits for others: a face that comes out from behind something
+/// is covered in part.
+const UNSURE: f32 = 0.15;
+
+/// What a new track is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It continues this track.
+    Continues(TrackId),
+    /// It may continue one; another look will tell.
+    Unsure,
+    /// It is somebody who was not here a moment ago.
+    New,
+}
+
+/// What the new track is. `began` is the capture time of the new track's first detection, `threshold` the
 /// identification threshold of the model. Tracks that were still seen when the new one began are never continued: two faces at
 /// one time are two people.
 pub fn find_return(
@@ -51,7 +67,7 @@ pub fn find_return(
     began: Timestamp,
     threshold: f32,
     settings: &ReturnSettings,
-) -> Option<TrackId> {
+) -> Origin {
     let window = 0.0..=f64::from(settings.within_ms) / 1000.0;
     let mut near: Vec<(f32, &TrackId)> = departed
         .iter()
@@ -60,9 +76,36 @@ pub fn find_return(
         .filter(|(similarity, _)| similarity.is_finite())
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let (best, track) = near.first()?;
+    let Some((best, track)) = near.first() else { return Origin::New };
     let lead = near.get(1).map_or(f32::INFINITY, |second| best - second.0);
-    (*best >= threshold + settings.extra && lead >= settings.lead).then(|| (*track).clone())
+    let over = best - (threshold + settings.extra);
+    if over >= 0.0 && lead >= settings.lead {
+        Origin::Continues((*track).clone())
+    } else if over >= -UNSURE {
+        Origin::Unsure
+    } else {
+        Origin::New
+    }
+}
+
+/// Whether two tracks took each other's face: what each shows lately (`doubted`) is as near to the other's template as a return has to
+/// be, and nearer than to its own. Two people who met and went apart would otherwise become four appearances.
+pub fn are_exchanged(a: &Shows, b: &Shows, threshold: f32, settings: &ReturnSettings) -> bool {
+    let near = |x: &Embedding, y: &Embedding| x.similarity(y).unwrap_or(f32::NEG_INFINITY);
+    let over = |now: &Embedding, other: &Embedding, own: &Embedding| {
+        let similarity = near(now, other);
+        similarity >= threshold + settings.extra && similarity >= near(now, own) + settings.lead
+    };
+    over(&a.doubted, &b.template, &a.template) && over(&b.doubted, &a.template, &b.template)
+}
+
+/// A track whose looks changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shows {
+    /// Fused embedding of its looks before.
+    pub template: Embedding,
+    /// Fused embedding of the looks since, which are unlike those.
+    pub doubted: Embedding,
 }
 
 #[cfg(test)]
@@ -80,7 +123,7 @@ mod tests {
         Departed { track: TrackId::generate(), last_seen, template: embedding(values) }
     }
 
-    fn find(all: &[Departed], began: i64) -> Option<TrackId> {
+    fn find(all: &[Departed], began: i64) -> Origin {
         let began = Timestamp::from_second(began).unwrap();
         find_return(all, &embedding([1.0, 0.0]), began, 0.5, &ReturnSettings::default())
     }
@@ -88,22 +131,33 @@ mod tests {
     #[test]
     fn the_same_face_a_moment_later_continues_its_track() {
         let all = [departed(10, [0.0, 1.0]), departed(10, [0.9, 0.43])];
-        assert_eq!(find(&all, 12), Some(all[1].track.clone()));
+        assert_eq!(find(&all, 12), Origin::Continues(all[1].track.clone()));
     }
 
     #[test]
     fn not_too_late_not_at_the_same_time_not_unlike_not_ambiguous() {
-        assert_eq!(find(&[], 12), None);
-        assert_eq!(find(&[departed(10, [0.9, 0.43])], 15), None);
-        assert_eq!(find(&[departed(10, [0.9, 0.43])], 9), None);
-        assert_eq!(find(&[departed(10, [0.55, 0.83])], 11), None);
-        assert_eq!(find(&[departed(10, [0.9, 0.43]), departed(10, [0.92, 0.39])], 11), None);
+        assert_eq!(find(&[], 12), Origin::New);
+        assert_eq!(find(&[departed(10, [0.9, 0.43])], 15), Origin::New);
+        assert_eq!(find(&[departed(10, [0.9, 0.43])], 9), Origin::New);
+        assert_eq!(find(&[departed(10, [0.3, 0.95])], 11), Origin::New);
+        assert_eq!(find(&[departed(10, [0.55, 0.83])], 11), Origin::Unsure);
+        assert_eq!(find(&[departed(10, [0.9, 0.43]), departed(10, [0.92, 0.39])], 11), Origin::Unsure);
+    }
+
+    #[test]
+    fn two_who_took_each_others_place_are_noticed_and_others_are_not() {
+        let (x, y, between) = ([1.0, 0.0], [0.0, 1.0], [0.7, 0.71]);
+        let shows = |was: [f32; 2], is: [f32; 2]| Shows { template: embedding(was), doubted: embedding(is) };
+        let exchanged = |a: Shows, b: Shows| are_exchanged(&a, &b, 0.5, &ReturnSettings::default());
+        assert!(exchanged(shows(x, y), shows(y, x)));
+        assert!(!exchanged(shows(x, y), shows(y, [-1.0, 0.0])), "the other one shows somebody new");
+        assert!(!exchanged(shows(x, between), shows(y, x)), "no clear lead");
     }
 
     #[test]
     fn another_models_template_is_ignored() {
         let mut other = departed(10, [1.0, 0.0]);
         other.template.model = "n".parse().unwrap();
-        assert_eq!(find(&[other], 11), None);
+        assert_eq!(find(&[other], 11), Origin::New);
     }
 }

@@ -248,6 +248,19 @@ impl Tracker {
         Some((ended, new))
     }
 
+    /// Two live tracks took each other's face (as their embeddings say): each goes on where the other one is. What is known of an
+    /// appearance (its id, first time and hits) changes places, motion stays. False, and nothing changes, when one is not live.
+    pub fn exchange(&mut self, a: &TrackId, b: &TrackId) -> bool {
+        let place = |id: &TrackId| self.live.iter().position(|t| t.id.as_ref() == Some(id));
+        let (Some(i), Some(j)) = (place(a), place(b)) else { return false };
+        let (motion_a, motion_b) = (self.live[i].motion, self.live[j].motion);
+        let (seen_a, seen_b) = (self.live[i].last_seen, self.live[j].last_seen);
+        let (misses_a, misses_b) = (self.live[i].misses, self.live[j].misses);
+        (self.live[i].motion, self.live[i].last_seen, self.live[i].misses) = (motion_b, seen_b, misses_b);
+        (self.live[j].motion, self.live[j].last_seen, self.live[j].misses) = (motion_a, seen_a, misses_a);
+        true
+    }
+
     fn remember(&mut self, ended: EndedTrack) {
         if self.recent.len() >= MAX_RECENT {
             self.recent.pop_front();

@@ -125,6 +125,20 @@ fn an_ended_track_can_be_taken_up_again() {
 }
 
 #[test]
+fn tracks_that_took_each_others_face_change_places() {
+    let mut t = tracker();
+    let both = [face(100.0, 100.0, 50.0, 0.99), face(500.0, 100.0, 50.0, 0.99)];
+    let started = t.step(ms(0), HD, &both).started;
+    let (a, b) = (started[0].clone(), started[1].clone());
+    t.step(ms(150), HD, &both[..1]);
+    assert!(t.exchange(&a, &b) && !t.exchange(&a, &TrackId::generate()));
+    let matched = t.step(ms(300), HD, &both).matched;
+    assert_eq!(matched, [(b.clone(), 0), (a.clone(), 1)]);
+    let hits: Vec<(TrackId, u32)> = t.finish().into_iter().map(|e| (e.id, e.hits)).collect();
+    assert_eq!(hits, [(a, 3), (b, 2)], "what is known of an appearance stays with it");
+}
+
+#[test]
 fn a_track_that_went_over_to_another_face_is_cut_in_two() {
     let mut t = tracker();
     let old = t.step(ms(0), HD, &[face(100.0, 100.0, 50.0, 0.99)]).started.remove(0);

@@ -137,3 +137,37 @@ async fn the_detector_is_judged_on_pictures() {
     let (code, _, err) = run(&["widerface", "--truth", text(&truth), "--predictions", text(dir.path())]).await;
     assert!(code == 1 && err.contains("astronaut.txt"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faces_are_followed_through_a_made_scene() {
+    let dir = tempfile::tempdir().unwrap();
+    let people = people(dir.path());
+    let (footage, export, draw) = (dir.path().join("footage"), dir.path().join("mot"), dir.path().join("draw"));
+    let scene = ["tracking", text(&people), "--scenes", "walk", "--seeds", "1", "--json"];
+    let (code, first, err) = run(&[&scene[..], &["--draw", text(&draw)]].concat()).await;
+    assert_eq!(code, 0, "{err}");
+    let objects: Vec<Value> = first.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let trackers: Vec<_> = objects.iter().map(|o| o["tracker"].as_str().unwrap()).collect();
+    assert_eq!(trackers, ["visage", "overlap", "byte"]);
+    let walk = &objects[0]["scenes"]["walk"];
+    assert!(walk["idf1"].as_f64().unwrap() > 0.9 && walk["counts"]["appearances"] == 2, "{walk}");
+    assert!(std::fs::read_dir(&draw).unwrap().count() >= 3);
+
+    let kept = ["--footage", text(&footage), "--export", text(&export)];
+    let (_, again, _) = run(&[&scene[..], &kept[..]].concat()).await;
+    let (_, replayed, _) = run(&[&scene[..], &kept[..]].concat()).await;
+    assert_eq!((&again, &replayed), (&first, &first), "the same scene from the same number, and from the file");
+    let truth = std::fs::read_to_string(export.join("walk-1/gt.txt")).unwrap();
+    assert!(truth.lines().count() > 30 && truth.lines().all(|l| l.split(',').count() == 10));
+    let (code, _, err) = run(&["tracking", text(&people), "--scenes", "walk", "--seeds", "2", kept[0], kept[1]]).await;
+    assert!(code == 2 && err.contains("does not hold scene walk of number 2"), "{code}: {err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promise_can_not_be_tested_on_three_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(&["promise", text(&people(dir.path()))]).await;
+    assert!(code == 1 && err.contains("add people"), "{code}: {err}");
+    assert_eq!(run(&["promise"]).await.0, 2);
+    assert_eq!(run(&["promise", "--simulated", "2", "--fpir", "1.5"]).await.0, 2);
+}

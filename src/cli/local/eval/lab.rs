@@ -182,7 +182,7 @@ impl Lab {
 }
 
 /// A progress bar on stderr, if that is a terminal.
-fn bar(io: &Io<'_>, what: &str, total: usize) -> ProgressBar {
+pub fn bar(io: &Io<'_>, what: &str, total: usize) -> ProgressBar {
     if !io.progress {
         return ProgressBar::hidden();
     }

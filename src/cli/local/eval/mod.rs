@@ -1,12 +1,16 @@
 //! `visage eval`: the papers' protocols on the user's own pictures, in this process. One file a command.
 //!
 //! [`lab`] loads models and runs pictures through them, [`verification`] compares pairs, [`gallery`] searches, [`widerface`] judges the detector,
-//! `words` holds what their tables share. Nothing is changed anywhere; a data folder is only read.
+//! [`tracking`] follows faces through made scenes, [`promise`] holds people out to see whether a calibrated threshold keeps its word, `words` holds what their tables share. Nothing is changed anywhere; a data folder is only read.
 
 pub mod gallery;
 mod gallery_report;
 pub mod lab;
+pub mod promise;
+mod promise_report;
 mod sheet;
+pub mod tracking;
+mod tracking_report;
 pub mod verification;
 mod verification_report;
 pub mod widerface;
@@ -44,6 +48,12 @@ pub enum Command {
     /// Search for each face of a gallery in the rest of it; strangers against it; who looks like whom.
     #[command(after_help = EXIT_CODES)]
     Gallery(gallery::Args),
+    /// Made scenes of real faces: identity F1, switches, and how often a subscriber is told of one appearance.
+    #[command(after_help = EXIT_CODES)]
+    Tracking(tracking::Args),
+    /// The promise of `visage calibrate` on people held out, in pictures and over tracks, or on simulated sites.
+    #[command(after_help = EXIT_CODES)]
+    Promise(promise::Args),
 }
 
 /// Runs `eval`.
@@ -53,6 +63,8 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> Outcome {
         Command::Lfw(args) => verification::lfw(args, io).await,
         Command::Widerface(args) => widerface::run(args, io).await,
         Command::Gallery(args) => gallery::run(args, io).await,
+        Command::Tracking(args) => tracking::run(args, io).await,
+        Command::Promise(args) => promise::run(args, io).await,
     }
 }
 

@@ -1,0 +1,363 @@
+//! `visage eval tracking`: made scenes of real faces, followed by the server's tracker and by plain ones.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    lab::{self, Common, Lab},
+    tracking_report as report,
+};
+use crate::{
+    cli::{
+        error::{Failure, OK, Outcome},
+        output::Io,
+    },
+    evaluation::{
+        faces::{self, Choice},
+        people,
+        tracking::{
+            Footage, Trail,
+            follow::{self, Settings},
+            judge,
+            metrics::Figures,
+            rivals,
+            scene::{SCENES, SIZE, Scene},
+            studio::{Head, Studio},
+            watch,
+        },
+    },
+    face::FaceEngine,
+    frame::{annotate, crop},
+};
+
+/// Frames drawn of each scene.
+const DRAWN: usize = 6;
+
+/// Arguments of `eval tracking`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of people whose faces play: DIR/PERSON/*.{jpg,jpeg,png,webp}.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Scenes to play, separated by commas [default: all of them].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub scenes: Vec<String>,
+    /// Each scene is made anew from each of these numbers: `N` or `FROM-TO`.
+    #[arg(long, value_name = "NUMBERS", default_value = "1-3", value_parser = seeds)]
+    pub seeds: std::ops::RangeInclusive<u64>,
+    /// Pictures to put behind the people; without it backgrounds are made.
+    #[arg(long, value_name = "DIR")]
+    pub background: Option<PathBuf>,
+    /// Keep what the networks saw in a file, or, when it is there, take it from it: trackers can be compared without running them again.
+    #[arg(long, value_name = "FILE")]
+    pub footage: Option<PathBuf>,
+    /// Write annotated frames of each scene into a folder, one tracker's boxes above the next one's.
+    #[arg(long, value_name = "DIR", conflicts_with = "footage")]
+    pub draw: Option<PathBuf>,
+    /// Write truth and tracks as MOTChallenge text files, DIR/SCENE-NUMBER/{gt,TRACKER}.txt, for other tools.
+    #[arg(long, value_name = "DIR")]
+    pub export: Option<PathBuf>,
+    /// Models, detector, plot.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+fn seeds(text: &str) -> Result<std::ops::RangeInclusive<u64>, String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let (from, to) = (from.trim().parse::<u64>(), to.trim().parse::<u64>());
+    match (from, to) {
+        (Ok(from), Ok(to)) if from <= to && to - from < 1000 && to < 1 << 40 => Ok(from..=to),
+        _ => Err("give a number, or FROM-TO with at most 1000 numbers".into()),
+    }
+}
+
+/// A tracker with its figures by scene.
+pub struct Scored {
+    /// Its name.
+    pub tracker: &'static str,
+    /// Sums over the seeds of each scene.
+    pub scenes: Vec<(String, Figures)>,
+    /// Crops embedded, over all scenes; `None` for those that never look.
+    pub looks: Option<usize>,
+}
+
+type Told = (&'static str, Trail, Option<usize>);
+
+/// Every tracker on the same footage.
+fn all(footage: &Footage, settings: &Settings) -> [Told; 3] {
+    let (ours, looks) = follow::follow(footage, settings);
+    [("visage", ours, Some(looks)), ("overlap", rivals::overlap(footage), None), ("byte", rivals::byte(footage), None)]
+}
+
+/// Runs `eval tracking`.
+pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
+    let lab = Lab::open(&args.common)?;
+    let names = names(&args.scenes)?;
+    let [model] = lab.embedders() else {
+        return Err(Failure::usage("tracking is evaluated with one embedder at a time"));
+    };
+    let config = lab.config();
+    let settings = Settings {
+        track: config.track.clone(),
+        looks: config.looks.clone(),
+        decider: config.decider.clone(),
+        returns: config.returns.clone(),
+        model: model.clone(),
+        spec: lab.spec(model)?,
+    };
+    let scenes: Vec<Scene> =
+        names.iter().flat_map(|name| args.seeds.clone().filter_map(move |seed| Scene::make(name, seed))).collect();
+    let kept = args.footage.as_deref().filter(|file| file.exists());
+    let footage = match kept {
+        Some(file) => {
+            let mut held = read(file)?;
+            // A file may hold more than is asked for.
+            let place = |held: &[Footage], s: &Scene| {
+                held.iter().position(|f| {
+                    (&f.scene, f.seed) == (&s.name, s.seed) && f.model == model.as_str() && f.size == SIZE
+                })
+            };
+            let chosen = scenes.iter().map(|scene| {
+                let place = place(&held, scene).ok_or_else(|| {
+                    Failure::usage(format!(
+                        "{} does not hold scene {} of number {} seen by {model}",
+                        file.display(),
+                        scene.name,
+                        scene.seed
+                    ))
+                    .hint("name another file, or delete it")
+                })?;
+                Ok(held.swap_remove(place))
+            });
+            chosen.collect::<Result<Vec<_>, Failure>>()?
+        }
+        None => {
+            let engine = lab.engine(model).await?;
+            let footage = shoot(&args, &engine, &scenes, &settings, io).await;
+            engine.shutdown().await;
+            footage?
+        }
+    };
+    if let (Some(file), None) = (&args.footage, kept) {
+        write(file, &footage)?;
+        io.remark(format!("what the networks saw: {}", file.display()))?;
+    }
+    if let Some(dir) = &args.export {
+        export(dir, &footage, &settings)
+            .map_err(|e| Failure::new(format!("{} can't be written", dir.display())).because(&e))?;
+    }
+    let results = score(&footage, &names, &settings);
+    report::print(&results, model.as_str(), &args.seeds, io)?;
+    if let Some(file) = &args.common.plot {
+        report::plot(file, &results, model.as_str())?;
+        io.remark(format!("plot: {}", file.display()))?;
+    }
+    Ok(OK)
+}
+
+fn names(asked: &[String]) -> Result<Vec<String>, Failure> {
+    if asked.is_empty() {
+        return Ok(SCENES.iter().map(|s| s.0.to_owned()).collect());
+    }
+    for name in asked {
+        if !SCENES.iter().any(|s| s.0 == name) {
+            let known: Vec<_> = SCENES.iter().map(|(name, what)| format!("{name} ({what})")).collect();
+            return Err(
+                Failure::usage(format!("there is no scene {name}")).hint(format!("scenes: {}", known.join(", ")))
+            );
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    Ok(asked.iter().filter(|name| seen.insert((*name).clone())).cloned().collect())
+}
+
+fn score(footage: &[Footage], names: &[String], settings: &Settings) -> Vec<Scored> {
+    let mut results: Vec<Scored> = Vec::new();
+    for name in names {
+        let mut by_tracker: Vec<(&'static str, Vec<Figures>, Option<usize>)> = Vec::new();
+        for one in footage.iter().filter(|f| f.scene == *name) {
+            for (place, (tracker, trail, looks)) in all(one, settings).into_iter().enumerate() {
+                if by_tracker.len() <= place {
+                    by_tracker.push((tracker, Vec::new(), looks.map(|_| 0)));
+                }
+                by_tracker[place].1.push(judge(one, &trail));
+                by_tracker[place].2 = by_tracker[place].2.zip(looks).map(|(a, b)| a + b);
+            }
+        }
+        for (place, (tracker, figures, looks)) in by_tracker.into_iter().enumerate() {
+            if results.len() <= place {
+                results.push(Scored { tracker, scenes: Vec::new(), looks: looks.map(|_| 0) });
+            }
+            results[place].scenes.push((name.clone(), figures.into_iter().sum()));
+            results[place].looks = results[place].looks.zip(looks).map(|(a, b)| a + b);
+        }
+    }
+    results
+}
+
+/// Renders and watches the scenes.
+async fn shoot(
+    args: &Args,
+    engine: &FaceEngine,
+    scenes: &[Scene],
+    settings: &Settings,
+    io: &mut Io<'_>,
+) -> Result<Vec<Footage>, Failure> {
+    let studio = studio(args, engine, io).await?;
+    if let Some(dir) = &args.draw {
+        fs::create_dir_all(dir).map_err(|e| Failure::new(format!("{} can't be made", dir.display())).because(&e))?;
+    }
+    let frames = scenes.iter().map(|s| s.times.len()).sum();
+    let bar = lab::bar(io, "scenes", frames);
+    let mut footage = Vec::with_capacity(scenes.len());
+    for scene in scenes {
+        let seen = watch::watch(engine, &studio, scene, settings.track.low_score, &|| bar.inc(1)).await?;
+        if let Some(dir) = &args.draw {
+            draw(dir, &studio, scene, &seen, settings)?;
+        }
+        footage.push(seen);
+    }
+    bar.finish_and_clear();
+    Ok(footage)
+}
+
+async fn studio(args: &Args, engine: &FaceEngine, io: &mut Io<'_>) -> Result<Studio, Failure> {
+    let samples = people::read(&args.dir)?;
+    let files: Vec<PathBuf> = samples.iter().map(|s| s.path.clone()).collect();
+    let found = lab::embed(engine, &files, Choice::Largest, io).await?;
+    let mut cast: Vec<(String, Vec<Head>)> = Vec::new();
+    for (sample, found) in samples.iter().zip(&found) {
+        let Some(face) = found.face() else { continue };
+        let picture = faces::open(&sample.path).map_err(Failure::new)?;
+        let head = Head::cut(&picture, &face.detection);
+        match cast.last_mut().filter(|(person, _)| *person == sample.person) {
+            Some((_, heads)) => heads.push(head),
+            None => cast.push((sample.person.clone(), vec![head])),
+        }
+    }
+    if cast.len() < 7 {
+        io.remark(format!(
+            "warning: {} people with a face in {}; scenes with more show somebody twice, which no tracker can tell apart by looks",
+            cast.len(),
+            args.dir.display()
+        ))?;
+    }
+    let mut backgrounds = Vec::new();
+    for file in args.background.as_deref().map(people::pictures).transpose()?.unwrap_or_default() {
+        let picture = faces::open(&file).map_err(|e| Failure::new(format!("{}: {e}", file.display())))?;
+        // Faces of the background would be nobody's: such pictures are no use here.
+        if !engine.detect(&picture, None).await.map_err(anyhow::Error::from)?.is_empty() {
+            io.remark(format!("warning: {} shows a face and is left out", file.display()))?;
+            continue;
+        }
+        backgrounds.push(crop::resized(&crop::to_rgb(&picture), SIZE.0, SIZE.1));
+    }
+    Ok(Studio { people: cast.into_iter().map(|(_, heads)| heads).collect(), backgrounds })
+}
+
+/// A few frames with the boxes of each tracker, stacked.
+fn draw(dir: &Path, studio: &Studio, scene: &Scene, footage: &Footage, settings: &Settings) -> Result<(), Failure> {
+    let Some(shooting) = studio.cast(scene) else { return Ok(()) };
+    let told = all(footage, settings);
+    let count = footage.moments.len();
+    for part in 0..DRAWN.min(count) {
+        let number = (part * 2 + 1) * count / (2 * DRAWN.min(count));
+        let (frame, moment) = (shooting.frame(number), &footage.moments[number]);
+        let mut sheet = image::RgbImage::new(SIZE.0, SIZE.1 * told.len() as u32);
+        for (row, (tracker, trail, _)) in told.iter().enumerate() {
+            let mut image = frame.clone();
+            let truth = moment.truth.iter().filter(|t| t.counts).map(|t| annotate::Mark {
+                bbox: t.bbox,
+                landmarks: None,
+                label: String::new(),
+                known: true,
+            });
+            let boxes = trail[number].iter().filter_map(|(track, i)| {
+                let bbox = moment.seen.get(*i)?.detection.bbox.grown(1.08);
+                Some(annotate::Mark { bbox, landmarks: None, label: format!("{tracker} {track}"), known: false })
+            });
+            annotate::draw(&mut image, &truth.chain(boxes).collect::<Vec<_>>());
+            image::imageops::replace(&mut sheet, &image, 0, i64::from(SIZE.1) * row as i64);
+        }
+        let file = dir.join(format!("{}-{}-{number:03}.jpg", scene.name, scene.seed));
+        let bytes = crop::jpeg(&sheet, 85).map_err(anyhow::Error::from)?;
+        fs::write(&file, bytes)
+            .map_err(|e| Failure::new(format!("{} can't be written", file.display())).because(&e))?;
+    }
+    Ok(())
+}
+
+/// Lines `frame,id,left,top,width,height,confidence,-1,-1,-1`, frames and ids from 1; confidence 0 marks truth that does not count.
+fn export(dir: &Path, footage: &[Footage], settings: &Settings) -> std::io::Result<()> {
+    let line = |frame: usize, id: usize, b: &crate::frame::BBox, confidence: f32| {
+        let (w, h) = (b.width(), b.height());
+        format!("{},{},{:.2},{:.2},{w:.2},{h:.2},{confidence:.3},-1,-1,-1\n", frame + 1, id + 1, b.x1, b.y1)
+    };
+    for one in footage {
+        let folder = dir.join(format!("{}-{}", one.scene, one.seed));
+        fs::create_dir_all(&folder)?;
+        let truth = one.moments.iter().enumerate().flat_map(|(k, moment)| {
+            moment.truth.iter().map(move |t| line(k, t.appearance, &t.bbox, f32::from(u8::from(t.counts))))
+        });
+        fs::write(folder.join("gt.txt"), truth.collect::<String>())?;
+        for (tracker, trail, _) in all(one, settings) {
+            let told = trail.iter().zip(&one.moments).enumerate().flat_map(|(k, (told, moment))| {
+                told.iter().filter_map(move |(id, i)| {
+                    let seen = &moment.seen.get(*i)?.detection;
+                    Some(line(k, *id, &seen.bbox, seen.score))
+                })
+            });
+            fs::write(folder.join(format!("{tracker}.txt")), told.collect::<String>())?;
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Vec<Footage>, Failure> {
+    let broken = |e: &dyn std::fmt::Display| {
+        Failure::new(format!("{} is no footage of this command: {e}", file.display()))
+            .hint("name another file, or delete it")
+    };
+    let lines = BufReader::new(File::open(file).map_err(|e| broken(&e))?).lines();
+    lines.map(|line| serde_json::from_str(&line.map_err(|e| broken(&e))?).map_err(|e| broken(&e))).collect()
+}
+
+fn write(file: &Path, footage: &[Footage]) -> Result<(), Failure> {
+    let all = || -> anyhow::Result<()> {
+        let mut out = BufWriter::new(File::create(file)?);
+        for one in footage {
+            writeln!(out, "{}", serde_json::to_string(one)?)?;
+        }
+        Ok(out.flush()?)
+    };
+    all().map_err(|e| Failure::new(format!("{} can't be written: {e}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_checked() {
+        assert_eq!(seeds("3"), Ok(3..=3));
+        assert_eq!(seeds("1-4"), Ok(1..=4));
+        assert!(seeds("4-1").is_err() && seeds("x").is_err() && seeds("1-5000").is_err());
+        assert_eq!(names(&[]).unwrap().len(), SCENES.len());
+        assert_eq!(names(&["walk".into(), "walk".into()]).unwrap(), ["walk"]);
+        assert!(names(&["run".into()]).unwrap_err().message.contains("no scene run"));
+    }
+
+    #[test]
+    fn footage_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("footage");
+        let one = Footage { scene: "walk".into(), seed: 1, model: "m".into(), size: SIZE, moments: Vec::new() };
+        write(&file, std::slice::from_ref(&one)).unwrap();
+        assert_eq!(read(&file).unwrap(), [one]);
+        fs::write(&file, "x").unwrap();
+        assert!(read(&file).unwrap_err().message.contains("no footage"));
+    }
+}
