@@ -25,7 +25,7 @@ demo: setup build ## Plays real faces over RTSP and recognises them (make demo A
 # Built as the tests need it, binary included: a plain build would compile half the tree a second time with other features.
 test: setup ## Runs all tests
 	cargo test --locked --no-run
-	target/debug/visage models pull retinaface-mnet025 dlib-resnet mobilefacenet
+	target/debug/visage models pull retinaface-mnet025 dlib-resnet mobilefacenet liveness antispoof
 	scripts/test.sh
 
 test-qdrant: setup ## Runs the vector store's tests against the server named by VISAGE_TEST_QDRANT_URL

@@ -18,6 +18,8 @@ mod command_line;
 mod evaluation;
 #[path = "suite/golden.rs"]
 mod golden;
+#[path = "suite/liveness.rs"]
+mod liveness;
 #[path = "suite/main_job.rs"]
 mod main_job;
 #[path = "suite/operations.rs"]

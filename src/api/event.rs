@@ -98,7 +98,7 @@ impl Services {
 
     /// The template that an event rests on.
     fn template(&self, event: &event::Event) -> Option<Embedding> {
-        let [_, embedder] = self.desk.models();
+        let embedder = self.desk.embedder();
         let spec = embedder.embedder.as_ref().map(|e| (&embedder.id, e.distance));
         let (values, model) = (event.body.template.as_ref()?, event.body.model.as_ref()?);
         let distance = spec.filter(|(id, _)| *id == model).map_or(Distance::Cosine, |(_, distance)| distance);

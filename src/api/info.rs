@@ -35,6 +35,7 @@ impl ServerService for Services {
                 role: match m.role {
                     Role::Detector => "detector",
                     Role::Embedder => "embedder",
+                    Role::Liveness => "liveness",
                 }
                 .into(),
                 licence: m.licence.clone(),
@@ -111,7 +112,7 @@ const MOST_STRANGERS: usize = 100_000;
 
 impl Services {
     fn strangers(&self, faces: Vec<StrangerFace>) -> Result<Vec<Embedding>, Status> {
-        let [_, embedder] = self.desk.models();
+        let embedder = self.desk.embedder();
         let (size, distance) = embedder.embedder.as_ref().map_or((0, Distance::Cosine), |e| (e.size, e.distance));
         let model = embedder.id;
         let as_embedding = |(i, face): (usize, StrangerFace)| {

@@ -215,7 +215,7 @@ impl PersonService for Services {
         let (person, face) = face_of(&request.into_inner().name)?;
         let crop = self.embeddings.crop(&person, &face).await.map_err(IntoStatus::into_status)?;
         let crop = crop.ok_or_else(|| no_picture(&person, &face))?;
-        let face = Some(convert::face::detected(&crop.detection, 0.0, 0.0));
+        let face = Some(convert::face::detected(&crop.detection, 0.0, 0.0, None));
         Ok(Response::new(GetFaceImageResponse { jpeg: crop.jpeg, face }))
     }
 

@@ -77,7 +77,7 @@ impl RecognitionService for Services {
             .faces
             .iter()
             .map(|(d, q, e)| FaceEmbedding {
-                face: Some(convert::face::detected(d, q.value, q.size_px)),
+                face: Some(convert::face::measured(&(*d, *q))),
                 embedding: e.values.to_vec(),
             })
             .collect();

@@ -78,6 +78,12 @@ pub fn faults(config: &Config) -> Vec<String> {
     need(l.pictures_per_enrolment >= 1, "limits.pictures_per_enrolment: give at least 1");
     need((1..=100_000).contains(&l.requests_per_connection), "limits.requests_per_connection: give 1 to 100000");
     need(config.models.detector != config.models.embedder, "models.detector and models.embedder: name two models");
+    let least = config.enrollment.min_liveness;
+    need((0.0..=1.0).contains(&least), "enrollment.min_liveness: give a number from 0 (off) to 1");
+    need(
+        least <= 0.0 || !config.liveness.model.is_empty(),
+        "enrollment.min_liveness: needs a liveness model; set liveness.model = \"liveness\" (`visage models pull liveness` fetches it)",
+    );
     if let Err(text) = crate::api::check_listen(config.server.listen, config.server.insecure) {
         faults.push(format!("server.listen: {text}"));
     }
@@ -100,11 +106,23 @@ mod tests {
         config.returns.within_ms = 10;
         config.unknowns.max = 0;
         config.server.listen = "0.0.0.0:50051".parse().unwrap();
+        config.enrollment.min_liveness = 0.5;
         let told = faults(&config).join("\n");
-        for key in
-            ["limits.requests_per_connection", "refused_retry_s", "returns.within_ms", "unknowns.max", "server.listen"]
-        {
+        for key in [
+            "limits.requests_per_connection",
+            "refused_retry_s",
+            "returns.within_ms",
+            "unknowns.max",
+            "server.listen",
+            "liveness.model",
+        ] {
             assert!(told.contains(key), "{key} is not in {told}");
         }
+        let mut config = Config::default();
+        config.liveness.model = "liveness".into();
+        config.enrollment.min_liveness = 0.5;
+        assert_eq!(faults(&config), Vec::<String>::new());
+        config.enrollment.min_liveness = f32::NAN;
+        assert!(faults(&config).join("\n").contains("min_liveness"));
     }
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub models: ModelSettings,
     /// How networks are run.
     pub inference: InferenceSettings,
+    /// Whether a face is living; experimental.
+    pub liveness: LivenessSettings,
     /// How detections become tracks.
     pub track: TrackSettings,
     /// Which crops of a track are embedded.
@@ -118,6 +120,14 @@ impl Default for ModelSettings {
             embedder: "dlib-resnet".into(),
         }
     }
+}
+
+/// Section `[liveness]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LivenessSettings {
+    /// Id of the liveness model; empty (the default) scores nothing.
+    pub model: String,
 }
 
 /// Which back end searches face vectors.

@@ -4,11 +4,16 @@ use std::path::{Path, PathBuf};
 
 use futures::{StreamExt, stream};
 
-use super::EvaluationError;
+use super::{
+    EvaluationError,
+    damage::Damage,
+    hardship::{Attempt, Tried},
+    people::Sample,
+};
 use crate::{
     face::{Detection, Embedding, FaceEngine, FaceError, Quality},
     frame::{
-        Picture, Point,
+        Picture, Point, crop, scale,
         still::{self, StillLimits},
     },
 };
@@ -105,7 +110,7 @@ pub async fn embed(
             Ok(picture) => picture,
             Err(why) => return Ok(Found::Unreadable(why)),
         };
-        let faces = engine.detect(&picture, None).await?;
+        let faces = engine.detect_still(&picture, None).await?;
         let Some(index) = choose(&faces, choice, (picture.width(), picture.height())) else {
             return Ok(Found::NoFace);
         };
@@ -128,7 +133,7 @@ pub async fn embed_every(
 ) -> Result<Vec<Option<Vec<Face>>>, EvaluationError> {
     let one = |file: PathBuf| async move {
         let Ok(picture) = opened(file).await else { return Ok(None) };
-        let faces = engine.detect(&picture, None).await?;
+        let faces = engine.detect_still(&picture, None).await?;
         let embeddings = engine.embed(&picture, &faces).await?;
         let faces = faces.into_iter().zip(embeddings).map(|(detection, embedding)| Face {
             detection,
@@ -152,9 +157,117 @@ pub async fn detect(
 ) -> Result<Vec<Option<Vec<Detection>>>, EvaluationError> {
     let one = |file: PathBuf| async move {
         let Ok(picture) = opened(file).await else { return Ok(None) };
-        engine.detect(&picture, Some(min_score)).await.map(Some)
+        engine.detect_still(&picture, Some(min_score)).await.map(Some)
     };
     run(engine, files, one, done).await
+}
+
+/// Faces of a picture at several input sizes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AtSizes {
+    /// At the size of the truth.
+    pub truth: Vec<Detection>,
+    /// The scale of each other size that is no enlargement, and what was found there; all in the picture's own pixels, scores above 0.5.
+    pub at: Vec<(f32, Vec<Detection>)>,
+}
+
+/// Detections of each picture at the size of the truth and at others (longer sides, pixels); `None` for pictures that can't be read.
+///
+/// # Errors
+/// When the engine fails.
+pub async fn detect_at(
+    engine: &FaceEngine,
+    files: &[PathBuf],
+    truth: u32,
+    sides: &[u32],
+    done: &(dyn Fn() + Sync),
+) -> Result<Vec<Option<AtSizes>>, EvaluationError> {
+    let one = |file: PathBuf| async move {
+        let Ok(picture) = opened(file).await else { return Ok(None) };
+        let longer = picture.width().max(picture.height()).max(1);
+        let mut found = AtSizes { truth: engine.detect_at(&picture, truth, 0.5).await?, at: Vec::new() };
+        for side in sides.iter().copied().filter(|side| *side < longer.min(truth)) {
+            found.at.push((side as f32 / longer as f32, engine.detect_at(&picture, side, 0.5).await?));
+        }
+        Ok(Some(found))
+    };
+    run(engine, files, one, done).await
+}
+
+/// Longest side of the cut-out that is damaged, pixels.
+const DAMAGED_SIDE: u32 = 640;
+/// Seeds, that is strengths, of each kind of damage.
+const STRENGTHS: u64 = 2;
+
+/// The face that counts of each picture, as it is and after every kind of damage at two strengths; pictures without a face, or that can't be read,
+/// are left out. What is damaged is a cut-out of three times the face's box, 640 pixels at most.
+///
+/// # Errors
+/// When the engine fails.
+pub async fn embed_damaged(
+    engine: &FaceEngine,
+    samples: &[Sample],
+    done: &(dyn Fn() + Sync),
+) -> Result<Vec<Tried>, EvaluationError> {
+    let files: Vec<PathBuf> = samples.iter().map(|s| s.path.clone()).collect();
+    let one = |file: PathBuf| async move {
+        let Ok(picture) = opened(file).await else { return Ok(None) };
+        let faces = engine.detect_still(&picture, None).await?;
+        let Some(index) = choose(&faces, Choice::Largest, (picture.width(), picture.height())) else {
+            return Ok(None);
+        };
+        let (cut, landmarks) = cut_for_damage(&picture, &faces[index]);
+        let mut attempts = vec![attempt(engine, cut.clone(), landmarks, None, 0).await?];
+        for damage in Damage::ALL {
+            for seed in 0..STRENGTHS {
+                attempts.push(attempt(engine, cut.clone(), landmarks, Some(damage), seed).await?);
+            }
+        }
+        Ok(Some(attempts))
+    };
+    let tried = run(engine, &files, one, done).await?;
+    let found = samples.iter().zip(tried).filter_map(|(sample, attempts)| Some((sample, attempts?)));
+    Ok(found.map(|(sample, attempts)| Tried { person: sample.person.clone(), attempts }).collect())
+}
+
+/// The part of a picture around a face, and the landmarks in it.
+fn cut_for_damage(picture: &Picture, face: &Detection) -> (image::RgbImage, [Point; 5]) {
+    let (cut, corner) = crop::cut_out(picture, &face.bbox.grown(3.0));
+    let (width, height) = scale::fitted(cut.width(), cut.height(), DAMAGED_SIDE);
+    let factor = width as f32 / cut.width().max(1) as f32;
+    let landmarks = face.landmarks.map(|p| Point::new((p.x - corner.x) * factor, (p.y - corner.y) * factor));
+    let cut = if (width, height) == cut.dimensions() { cut } else { crop::resized(&cut, width, height) };
+    (cut, landmarks)
+}
+
+/// Damages a cut-out and looks for its face again: the one whose landmarks lie where they should.
+async fn attempt(
+    engine: &FaceEngine,
+    cut: image::RgbImage,
+    landmarks: [Point; 5],
+    damage: Option<Damage>,
+    seed: u64,
+) -> Result<Attempt, FaceError> {
+    let width = cut.width() as f32;
+    // Different pictures get different strengths: the first landmark tells them apart.
+    let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(landmarks[0].x.to_bits());
+    let work = move || damage.map_or(cut.clone(), |damage| damage.apply(&cut, &landmarks, seed));
+    let Ok(image) = tokio::task::spawn_blocking(work).await else { return Ok(Attempt { damage, face: None }) };
+    let factor = image.width() as f32 / width;
+    let middle = |points: &[Point; 5]| {
+        let sum = points.iter().fold((0.0, 0.0), |(x, y), p| (x + p.x / 5.0, y + p.y / 5.0));
+        Point::new(sum.0, sum.1)
+    };
+    let eyes = landmarks[0].distance(landmarks[1]) * factor;
+    let wanted = middle(&landmarks.map(|p| Point::new(p.x * factor, p.y * factor)));
+    let picture = Picture::from_rgb(image);
+    let faces = engine.detect_still(&picture, None).await?;
+    let away = |d: &Detection| middle(&d.landmarks).distance(wanted);
+    let near = faces.into_iter().filter(|d| away(d) < 0.6 * eyes).min_by(|a, b| away(a).total_cmp(&away(b)));
+    let Some(detection) = near else { return Ok(Attempt { damage, face: None }) };
+    let embedding = engine.embed(&picture, &[detection]).await?.pop();
+    let quality = engine.measure(&picture, &detection);
+    Ok(Attempt { damage, face: embedding.map(|embedding| Face { detection, quality, embedding }) })
 }
 
 /// `one` for every file, a few more at a time than there are workers, so that decoding never keeps them waiting.

@@ -1,8 +1,9 @@
 //! The papers' protocols on our faces: how often are we right, and how often wrongly sure?
 //!
 //! In: pictures of people ([`people`], [`pairs`]), embedded by the engine that serves ([`faces`]). Out: rates at thresholds
-//! ([`scores`], [`folds`], [`gallery`], [`open_set`], [`routes`], [`groups`], [`discard`], [`reliability`]), the detector's average precision
-//! ([`widerface`]), and pictures a person can look at ([`plot`], [`contact_sheet`]). Everything but [`faces`] is pure: values in,
+//! ([`scores`], [`folds`], [`gallery`], [`open_set`], [`routes`], [`groups`], [`discard`], [`hardship`], [`reliability`],
+//! [`presentation`]), the detector's
+//! average precision ([`widerface`], [`sizes`]), and pictures a person can look at ([`plot`], [`contact_sheet`]). Everything but [`faces`] is pure: values in,
 //! values out. Absent on purpose: the command line, servers, databases, and pictures of its own.
 //!
 //! A *similarity* is that of [`crate::face::Embedding::similarity`]: higher is closer, comparable within a model only. A comparison that could
@@ -10,20 +11,24 @@
 //! a failure to acquire.
 
 pub mod contact_sheet;
+pub mod damage;
 pub mod discard;
 pub mod faces;
 pub mod folds;
 pub mod gallery;
 pub mod groups;
+pub mod hardship;
 pub mod open_set;
 pub mod pairs;
 pub mod people;
 pub mod plot;
+pub mod presentation;
 pub mod probes;
 pub mod promise;
 pub mod reliability;
 pub mod routes;
 pub mod scores;
+pub mod sizes;
 pub mod tracking;
 pub mod widerface;
 

@@ -153,6 +153,9 @@ pub struct NewEvent {
     pub quality: f32,
     /// Edge of the aligned crop in frame pixels.
     pub face_size_px: f32,
+    /// How much the face looks like a living one, 0 to 1: the mean over the looks of the appearance; `None` where nothing scores it.
+    #[serde(default)]
+    pub liveness: Option<f32>,
     /// Size of the frame in pixels.
     pub frame_size: Option<(u32, u32)>,
     /// Who it is.
@@ -200,6 +203,7 @@ impl NewEvent {
             face: None,
             quality: 0.0,
             face_size_px: 0.0,
+            liveness: None,
             frame_size: None,
             matched: None,
             dwell_ms: None,

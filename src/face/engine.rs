@@ -7,11 +7,16 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Detection, Embedding, Quality, embedder, quality, retinaface::RetinaFace};
+use super::{
+    Detection, Embedding, Quality, embedder, liveness, quality,
+    refine::{self, Closeup},
+    retinaface::RetinaFace,
+    tiling,
+};
 use crate::{
-    frame::{BBox, Picture, Point, scale},
+    frame::{BBox, Picture, Point, crop, scale},
     inference::{
-        InferenceSettings, Network, NetworkError, OrtSession, Provider, environment,
+        InferenceSettings, Network, NetworkError, OrtSession, Provider, Tiling, environment,
         manifest::{DetectorDecoding, LoadedModel, ModelEntry},
         worker::{BatchRule, Job, Refused, Runner, Workers},
     },
@@ -43,8 +48,21 @@ pub enum FaceError {
 }
 
 enum Work {
-    Detect { size: (u32, u32), min_score: f32, reply: oneshot::Sender<Result<Vec<Detection>, FaceError>> },
-    Embed { detections: Vec<Detection>, reply: oneshot::Sender<Result<Vec<Embedding>, FaceError>> },
+    Detect {
+        size: (u32, u32),
+        part: Option<BBox>,
+        min_score: f32,
+        reply: oneshot::Sender<Result<Vec<Detection>, FaceError>>,
+    },
+    Embed {
+        detections: Vec<Detection>,
+        scale: f32,
+        reply: oneshot::Sender<Result<Vec<Embedding>, FaceError>>,
+    },
+    Liveness {
+        detections: Vec<Detection>,
+        reply: oneshot::Sender<Result<Vec<f32>, FaceError>>,
+    },
 }
 
 struct FaceJob {
@@ -56,6 +74,7 @@ struct FaceJob {
 enum Shape {
     Detect((u32, u32)),
     Embed,
+    Liveness,
 }
 
 impl Job for FaceJob {
@@ -64,12 +83,14 @@ impl Job for FaceJob {
         match &self.work {
             Work::Detect { size, .. } => Shape::Detect(*size),
             Work::Embed { .. } => Shape::Embed,
+            Work::Liveness { .. } => Shape::Liveness,
         }
     }
     fn is_abandoned(&self) -> bool {
         match &self.work {
             Work::Detect { reply, .. } => reply.is_closed(),
             Work::Embed { reply, .. } => reply.is_closed(),
+            Work::Liveness { reply, .. } => reply.is_closed(),
         }
     }
 }
@@ -77,12 +98,46 @@ impl Job for FaceJob {
 struct Pair {
     detector: OrtSession,
     embedder: OrtSession,
+    liveness: Option<(OrtSession, Arc<ModelEntry>)>,
     decoding: RetinaFace,
     detector_entry: Arc<ModelEntry>,
     embedder_entry: Arc<ModelEntry>,
 }
 
 impl Pair {
+    /// Landmarks of faces that the detector saw small, from close-ups; those that it does not find again keep theirs.
+    fn refined(
+        &mut self,
+        picture: &Picture,
+        detections: &[Detection],
+        scale: f32,
+    ) -> Result<Vec<Detection>, NetworkError> {
+        let size = (refine::EDGE, refine::EDGE);
+        let input = &self.detector_entry.input;
+        let mut refined = detections.to_vec();
+        for detection in &mut refined {
+            let Some(closeup) = Closeup::of(detection, scale) else { continue };
+            let mut batch = embedder::tensor(1, size, input.layout);
+            embedder::fill(&mut batch, 0, &closeup.pixels(picture), size, input);
+            let outputs = self.detector.run(&batch)?;
+            let found = self.decoding.decode(&outputs, size, 1, refine::MIN_SCORE)?.pop().unwrap_or_default();
+            if let Some(landmarks) = closeup.landmarks(&found) {
+                detection.landmarks = landmarks;
+            }
+        }
+        Ok(refined)
+    }
+
+    fn embed(&mut self, picture: &Picture, detections: &[Detection], scale: f32) -> Result<Vec<Embedding>, FaceError> {
+        let fail = |entry: &ModelEntry, e: NetworkError| FaceError::Model {
+            model: entry.id.to_string(),
+            message: e.to_string(),
+        };
+        let refined = self.refined(picture, detections, scale).map_err(|e| fail(&self.detector_entry, e))?;
+        embedder::embed(&mut self.embedder, &self.embedder_entry, picture, &refined)
+            .map_err(|e| fail(&self.embedder_entry, e))
+    }
+
     fn detect(&mut self, size: (u32, u32), jobs: &[(Picture, f32)]) -> Result<Vec<Vec<Detection>>, FaceError> {
         let fail =
             |e: NetworkError| FaceError::Model { model: self.detector_entry.id.to_string(), message: e.to_string() };
@@ -107,6 +162,15 @@ impl Pair {
     }
 }
 
+impl Pair {
+    fn liveness(&mut self, picture: &Picture, detections: &[Detection]) -> Result<Vec<f32>, FaceError> {
+        // Never asked without a model.
+        let Some((session, entry)) = &mut self.liveness else { return Err(FaceError::Stopped) };
+        liveness::score(session, entry, picture, detections)
+            .map_err(|e| FaceError::Model { model: entry.id.to_string(), message: e.to_string() })
+    }
+}
+
 /// A detection in input pixels as one in frame pixels.
 fn in_frame(d: Detection, sx: f32, sy: f32) -> Detection {
     let b = d.bbox;
@@ -117,6 +181,16 @@ fn in_frame(d: Detection, sx: f32, sy: f32) -> Detection {
     }
 }
 
+/// A detection in a part's pixels as one in the picture's.
+fn moved(d: Detection, x: f32, y: f32) -> Detection {
+    let b = d.bbox;
+    Detection {
+        bbox: BBox::new(b.x1 + x, b.y1 + y, b.x2 + x, b.y2 + y),
+        score: d.score,
+        landmarks: d.landmarks.map(|p| Point::new(p.x + x, p.y + y)),
+    }
+}
+
 impl Runner<FaceJob> for Pair {
     fn run(&mut self, batch: Vec<FaceJob>) {
         let mut detect = Vec::new();
@@ -124,17 +198,20 @@ impl Runner<FaceJob> for Pair {
         let mut shape = (1, 1);
         for job in batch {
             match job.work {
-                Work::Detect { size, min_score, reply } => {
+                Work::Detect { size, part, min_score, reply } => {
                     shape = size;
-                    detect.push((job.picture, min_score));
+                    // Cut out here, so that only the tiles being looked at take memory.
+                    let cut = |part: BBox| Picture::from_rgb(crop::cut_out(&job.picture, &part).0);
+                    detect.push((part.map_or_else(|| job.picture.clone(), cut), min_score));
                     replies.push(reply);
                 }
-                Work::Embed { detections, reply } => {
-                    let model = self.embedder_entry.id.to_string();
-                    let answer = embedder::embed(&mut self.embedder, &self.embedder_entry, &job.picture, &detections)
-                        .map_err(|e| FaceError::Model { model, message: e.to_string() });
+                Work::Embed { detections, scale, reply } => {
+                    let answer = self.embed(&job.picture, &detections, scale);
                     // An asker that has gone needs no answer.
                     let _ = reply.send(answer);
+                }
+                Work::Liveness { detections, reply } => {
+                    let _ = reply.send(self.liveness(&job.picture, &detections));
                 }
             }
         }
@@ -156,6 +233,7 @@ struct Inner {
     workers: Workers<FaceJob>,
     detector: Arc<ModelEntry>,
     embedder: Arc<ModelEntry>,
+    liveness: Option<Arc<ModelEntry>>,
     settings: InferenceSettings,
 }
 
@@ -173,12 +251,29 @@ impl FaceEngine {
         detector: LoadedModel,
         embedder: LoadedModel,
     ) -> Result<Self, FaceError> {
+        Self::start_with(settings, detector, embedder, None)
+    }
+
+    /// As [`Self::start`], with a liveness model beside them.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        settings: &InferenceSettings,
+        detector: LoadedModel,
+        embedder: LoadedModel,
+        liveness: Option<LoadedModel>,
+    ) -> Result<Self, FaceError> {
         let environment =
             environment(Path::new(&settings.runtime_library)).map_err(|e| FaceError::Runtime(e.to_string()))?;
         let wrong = |model: &LoadedModel, role: &str| FaceError::Model {
             model: model.entry.id.to_string(),
             message: format!("it is no {role}; name another in [models]"),
         };
+        if let Some(model) = liveness.as_ref().filter(|model| model.entry.liveness.is_none()) {
+            let (model, message) = (model.entry.id.to_string(), "it is no liveness model; name another in [liveness]");
+            return Err(FaceError::Model { model, message: message.into() });
+        }
         let Some(DetectorDecoding::Retinaface { strides, sizes, variances, nms_iou }) = detector.entry.detector.clone()
         else {
             return Err(wrong(&detector, "detector"));
@@ -194,11 +289,16 @@ impl FaceEngine {
                 other => FaceError::Model { model: entry.id.to_string(), message: other.to_string() },
             })
         };
+        let liveness = liveness.map(|model| (model.path, Arc::new(model.entry)));
         let mut pairs = Vec::with_capacity(settings.workers);
         for _ in 0..settings.workers {
             pairs.push(Pair {
                 detector: load(&detector.path, &detector_entry)?,
                 embedder: load(&embedder.path, &embedder_entry)?,
+                liveness: match &liveness {
+                    Some((path, entry)) => Some((load(path, entry)?, entry.clone())),
+                    None => None,
+                },
                 decoding: RetinaFace { strides: strides.clone(), sizes: sizes.clone(), variances, nms_iou },
                 detector_entry: detector_entry.clone(),
                 embedder_entry: embedder_entry.clone(),
@@ -211,22 +311,90 @@ impl FaceEngine {
         };
         let workers = Workers::start("inference", pairs, rule).map_err(|e| FaceError::Runtime(e.to_string()))?;
         let (detector, embedder) = (detector_entry, embedder_entry);
-        Ok(Self(Arc::new(Inner { workers, detector, embedder, settings })))
+        let liveness = liveness.map(|(_, entry)| entry);
+        Ok(Self(Arc::new(Inner { workers, detector, embedder, liveness, settings })))
     }
 
-    /// Faces of a picture in its own pixels, highest score first. `min_score` overrides the setting.
+    /// Faces of a camera frame in its own pixels, highest score first. `min_score` overrides the setting. Tiles are looked at where the
+    /// setting says so for cameras.
     ///
     /// # Errors
     /// When the network fails, too many requests wait, or the engine stops.
     pub async fn detect(&self, picture: &Picture, min_score: Option<f32>) -> Result<Vec<Detection>, FaceError> {
-        let size = scale::fitted(picture.width(), picture.height(), self.0.settings.detector_size);
+        self.detect_in(picture, min_score, self.0.settings.tiling == Tiling::All).await
+    }
+
+    /// Faces of a still picture, as [`FaceEngine::detect`]; tiles are looked at unless the setting is [`Tiling::Off`].
+    ///
+    /// # Errors
+    /// As for camera frames.
+    pub async fn detect_still(&self, picture: &Picture, min_score: Option<f32>) -> Result<Vec<Detection>, FaceError> {
+        self.detect_in(picture, min_score, self.0.settings.tiling != Tiling::Off).await
+    }
+
+    /// Faces of a picture with a longer side of the detector's input other than the setting, without tiles.
+    ///
+    /// # Errors
+    /// As for camera frames.
+    pub async fn detect_at(&self, picture: &Picture, side: u32, min_score: f32) -> Result<Vec<Detection>, FaceError> {
+        let answer = self.detect_part(picture, None, side, min_score)?;
+        self.answered(answer).await
+    }
+
+    async fn detect_in(
+        &self,
+        picture: &Picture,
+        min_score: Option<f32>,
+        tiled: bool,
+    ) -> Result<Vec<Detection>, FaceError> {
+        let (width, height) = (picture.width(), picture.height());
         let min_score = min_score.unwrap_or(self.0.settings.min_score);
+        let side = self.0.settings.detector_size;
+        let whole = self.detect_part(picture, None, side, min_score)?;
+        let smallest = self.0.embedder.embedder.as_ref().map_or(0.0, |e| e.min_face_px);
+        let parts = if tiled { tiling::tiles(width, height, side, smallest) } else { Vec::new() };
+        let waiting: Vec<_> = parts
+            .into_iter()
+            .map(|part| Ok((part, self.detect_part(picture, Some(part), side, min_score)?)))
+            .collect::<Result<_, _>>()?;
+        let whole = self.answered(whole).await?;
+        if waiting.is_empty() {
+            return Ok(whole);
+        }
+        let mut found = Vec::with_capacity(waiting.len());
+        for (part, answer) in waiting {
+            let (x, y) = (part.x1, part.y1);
+            let faces = self.answered(answer).await?.into_iter().map(|d| moved(d, x, y));
+            found.push((part, faces.collect()));
+        }
+        Ok(tiling::merged(whole, found, width, height))
+    }
+
+    /// Asks for the faces of a part of a picture, or of all of it, in the part's pixels.
+    fn detect_part(
+        &self,
+        picture: &Picture,
+        part: Option<BBox>,
+        side: u32,
+        min_score: f32,
+    ) -> Result<oneshot::Receiver<Result<Vec<Detection>, FaceError>>, FaceError> {
+        let (width, height) =
+            part.map_or((picture.width(), picture.height()), |part| (part.width() as u32, part.height() as u32));
+        let size = scale::fitted(width, height, side);
         let (reply, answer) = oneshot::channel();
-        self.submit(picture, Work::Detect { size, min_score, reply })?;
+        self.submit(picture, Work::Detect { size, part, min_score, reply })?;
+        Ok(answer)
+    }
+
+    async fn answered(
+        &self,
+        answer: oneshot::Receiver<Result<Vec<Detection>, FaceError>>,
+    ) -> Result<Vec<Detection>, FaceError> {
         answer.await.unwrap_or_else(|_| Err(self.failed(&self.0.detector)))
     }
 
-    /// One embedding for each detection, in order; nothing for none.
+    /// One embedding for each detection, in order; nothing for none. Landmarks of faces that the detector saw small are found again in a
+    /// close-up first ([`refine`]).
     ///
     /// # Errors
     /// When the network fails, a face can't be aligned, or the engine stops.
@@ -234,9 +402,32 @@ impl FaceEngine {
         if detections.is_empty() {
             return Ok(Vec::new());
         }
+        let (width, height) = (picture.width(), picture.height());
+        let input = scale::fitted(width, height, self.0.settings.detector_size);
+        let scale = input.0 as f32 / width.max(1) as f32;
         let (reply, answer) = oneshot::channel();
-        self.submit(picture, Work::Embed { detections: detections.to_vec(), reply })?;
+        self.submit(picture, Work::Embed { detections: detections.to_vec(), scale, reply })?;
         answer.await.unwrap_or_else(|_| Err(self.failed(&self.0.embedder)))
+    }
+
+    /// Liveness of each detection, in order, 0 (picture, screen) to 1 (living); `None` for each where no model for it is in use. See
+    /// [`liveness`].
+    ///
+    /// # Errors
+    /// When the network fails, too many requests wait, or the engine stops.
+    pub async fn liveness(&self, picture: &Picture, detections: &[Detection]) -> Result<Vec<Option<f32>>, FaceError> {
+        let Some(entry) = self.0.liveness.as_ref().filter(|_| !detections.is_empty()) else {
+            return Ok(vec![None; detections.len()]);
+        };
+        let (reply, answer) = oneshot::channel();
+        self.submit(picture, Work::Liveness { detections: detections.to_vec(), reply })?;
+        let scores = answer.await.unwrap_or_else(|_| Err(self.failed(entry)))?;
+        Ok(scores.into_iter().map(Some).collect())
+    }
+
+    /// The liveness model's description, where one is in use.
+    pub fn liveness_model(&self) -> Option<&ModelEntry> {
+        self.0.liveness.as_deref()
     }
 
     /// Quality of a detection for recognition; reads pixels of the face only, on the caller's thread.

@@ -9,8 +9,11 @@ pub mod embedder;
 pub mod embedding;
 pub mod engine;
 pub mod in_use;
+pub mod liveness;
 pub mod quality;
+pub mod refine;
 pub mod retinaface;
+pub mod tiling;
 
 pub use detection::{Detection, Landmarks};
 pub use embedding::{Distance, Embedding};

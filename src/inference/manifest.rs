@@ -14,6 +14,8 @@ pub enum Role {
     Detector,
     /// Turns a crop into an embedding.
     Embedder,
+    /// Tells how much a crop looks like a living face before the camera (experimental).
+    Liveness,
 }
 
 /// Order of colour planes in the input tensor.
@@ -132,6 +134,18 @@ pub struct EmbedderSpec {
     pub calibration: Calibration,
 }
 
+/// What a liveness model is given and how its answer is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LivenessSpec {
+    /// The detector's box is made this many times as large around its centre, then square.
+    pub grow: f32,
+    /// Values that the network gives for a face.
+    pub size: usize,
+    /// Which of them, counted from 0, is the score: 0 (picture, screen) to 1 (living).
+    pub live: usize,
+}
+
 /// One model, completely described.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +173,9 @@ pub struct ModelEntry {
     /// For embedders.
     #[serde(default)]
     pub embedder: Option<EmbedderSpec>,
+    /// For liveness models.
+    #[serde(default)]
+    pub liveness: Option<LivenessSpec>,
 }
 
 /// One place to fetch a file from.
@@ -194,6 +211,8 @@ pub enum Convert {
     DlibDat,
     /// TensorFlow.js graph of MobileFaceNet: repaired, PReLU rewritten.
     TfjsMobilefacenet,
+    /// TensorFlow.js graph of a plain classifier: convolutions, pools, dense layers in one chain.
+    TfjsClassifier,
     /// PyTorch weights of Inception-ResNet v1, exported by `models/export_facenet.py`.
     FacenetPytorch,
 }

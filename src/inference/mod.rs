@@ -58,6 +58,19 @@ pub enum Provider {
     Cuda,
 }
 
+/// Where pictures are looked at in tiles, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tiling {
+    /// Nowhere.
+    Off,
+    /// On still pictures: enrolment, identification.
+    #[default]
+    Stills,
+    /// On camera frames as well; costs two to ten times as much for each.
+    All,
+}
+
 /// Settings of this room: section `[inference]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -78,6 +91,8 @@ pub struct InferenceSettings {
     pub detector_size: u32,
     /// Least detector score of a face, 0 to 1.
     pub min_score: f32,
+    /// Where pictures are looked at in tiles besides the whole, to find smaller faces.
+    pub tiling: Tiling,
     /// CUDA device number.
     pub device: u32,
 }
@@ -93,6 +108,7 @@ impl Default for InferenceSettings {
             batch_wait_ms: 0,
             detector_size: 640,
             min_score: 0.8,
+            tiling: Tiling::Stills,
             device: 0,
         }
     }

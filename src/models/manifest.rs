@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{ModelError, convert::inputs};
 use crate::{
     ids::ModelId,
-    inference::manifest::{CropRecipe, DetectorDecoding, EmbedderSpec, InputSpec, ModelEntry, Role},
+    inference::manifest::{CropRecipe, DetectorDecoding, EmbedderSpec, InputSpec, LivenessSpec, ModelEntry, Role},
 };
 
 const BUILT_IN: &str = include_str!("../../models/manifest.toml");
@@ -56,10 +56,14 @@ fn check(entry: &ModelEntry) -> Result<(), String> {
     if !input.mean.iter().all(|v| v.is_finite()) || !input.scale.iter().all(|v| v.is_finite() && *v != 0.0) {
         return Err("input.mean and input.scale must be finite, and no scale 0".into());
     }
-    match (entry.role, &entry.detector, &entry.embedder) {
-        (Role::Detector, Some(decoding), None) => check_detector(decoding),
-        (Role::Embedder, None, Some(embedder)) => check_embedder(embedder, input),
-        _ => Err("a detector has a [model.detector] part, an embedder a [model.embedder] part, and not both".into()),
+    match (entry.role, &entry.detector, &entry.embedder, &entry.liveness) {
+        (Role::Detector, Some(decoding), None, None) => check_detector(decoding),
+        (Role::Embedder, None, Some(embedder), None) => check_embedder(embedder, input),
+        (Role::Liveness, None, None, Some(liveness)) => check_liveness(liveness, input),
+        _ => {
+            Err("a model has the part of its role and no other: [model.detector], [model.embedder] or [model.liveness]"
+                .into())
+        }
     }
 }
 
@@ -148,6 +152,20 @@ fn check_embedder(embedder: &EmbedderSpec, input: &InputSpec) -> Result<(), Stri
     }
     if !sound(embedder.calibration.slope) || embedder.calibration.slope == 0.0 {
         return Err("embedder.calibration.slope must be positive".into());
+    }
+    Ok(())
+}
+
+fn check_liveness(liveness: &LivenessSpec, input: &InputSpec) -> Result<(), String> {
+    let edge = 16..=1024;
+    if !edge.contains(&input.width) || !edge.contains(&input.height) {
+        return Err("input.width and input.height of a liveness model must be 16 to 1024".into());
+    }
+    if !(1.0..=4.0).contains(&liveness.grow) {
+        return Err("liveness.grow must be 1 to 4".into());
+    }
+    if !(1..=16).contains(&liveness.size) || liveness.live >= liveness.size {
+        return Err("liveness.size must be 1 to 16, and liveness.live one of its values, counted from 0".into());
     }
     Ok(())
 }

@@ -31,6 +31,10 @@ fn reference() -> Reference {
     serde_json::from_str(include_str!("testdata/tensors.json")).unwrap()
 }
 
+/// Of the pattern divided by 255.
+const LIVENESS: [f32; 2] = [0.577_994_9, 0.422_005_06];
+const ANTISPOOF: [f32; 1] = [0.743_785_7];
+
 fn cache() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache")
 }
@@ -305,4 +309,35 @@ fn a_source_that_becomes_another_graph_is_refused_and_nothing_is_left() {
     let error = pull::pull(&dir, &id, &manifest, &mut |_, _, _| {}).unwrap_err().to_string();
     assert!(error.contains(&sha256(b"graph")) && error.contains("mobilefacenet.onnx"), "{error}");
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+/// The smallest graph with every operation of the plain classifiers, computed by hand: the last pixel of the pooled picture has red 9 and
+/// blue 5, so the dense layer gives 2·9 + 0.5 + 0.1 and 3·(5 − 1) + 0.25 + 0.2.
+#[test]
+fn a_plain_tfjs_classifier_is_converted_operation_by_operation() {
+    let (json, bin) = convert::tfjs_classifier::tests::small();
+    let files = [serde_json::to_vec(&json).unwrap(), bin];
+    let onnx = convert::convert(crate::inference::manifest::Convert::TfjsClassifier, &files).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.onnx");
+    fs::write(&path, onnx).unwrap();
+    let mut input = Array4::zeros((1, 3, 4, 4));
+    input[[0, 0, 3, 2]] = 9.0;
+    input[[0, 2, 2, 3]] = 5.0;
+    // Elsewhere, and in the plane that nobody looks at: must not count.
+    input[[0, 0, 0, 0]] = 50.0;
+    input[[0, 1, 3, 3]] = 70.0;
+    let Some(outputs) = run_file(&path, &input) else { return };
+    let (a, b) = (18.6f32, 12.45f32);
+    assert_eq!(outputs[0].shape, [1, 2]);
+    close(outputs[0].data[0], 1.0 / (1.0 + (b - a).exp()), 1e-6, "the softmax");
+}
+
+/// Figures of an independent forward pass in NumPy from the package's own files; docs/models.md says how.
+#[test]
+fn the_liveness_models_give_the_reference_scores() {
+    for (id, edge, want) in [("liveness", 32, &LIVENESS[..]), ("antispoof", 128, &ANTISPOOF[..])] {
+        let Some(outputs) = run(id, &pattern(edge, edge).mapv(|v| v / 255.0)) else { continue };
+        assert!(largest_difference(&outputs[0].data, want) < 1e-5, "{id}: {:?}", outputs[0].data);
+    }
 }

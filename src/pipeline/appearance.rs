@@ -75,6 +75,28 @@ pub(super) struct Draft {
     pub(super) portrait: Option<BestShot>,
 }
 
+/// A mean of numbers as they come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: f32,
+    count: u32,
+}
+
+impl Mean {
+    fn add(&mut self, value: Option<f32>) {
+        self.join(value.map_or_else(Self::default, |sum| Self { sum, count: 1 }));
+    }
+
+    fn join(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+
+    fn value(&self) -> Option<f32> {
+        (self.count > 0).then(|| self.sum / self.count as f32)
+    }
+}
+
 pub(super) struct Appearance {
     /// Capture time of the frame in which the track was sure.
     pub(super) began: Timestamp,
@@ -87,6 +109,9 @@ pub(super) struct Appearance {
     told: bool,
     /// Another look is awaited before anything is told: it may be an appearance that goes on.
     pub(super) waits: bool,
+    /// Liveness of the looks in the template, and of those in doubt.
+    liveness: Mean,
+    doubted_liveness: Mean,
     /// The last decision event, which a correction replaces.
     stated: Option<EventId>,
 }
@@ -102,6 +127,8 @@ impl Appearance {
             suspect: None,
             told: false,
             waits: false,
+            liveness: Mean::default(),
+            doubted_liveness: Mean::default(),
             stated: None,
         }
     }
@@ -126,14 +153,22 @@ impl Appearance {
         wanted
     }
 
-    /// Takes an embedded crop in.
-    pub(super) fn look(&mut self, look: Look) -> Taken {
+    /// Takes an embedded crop in, with its liveness where that is scored.
+    pub(super) fn look(&mut self, look: Look, liveness: Option<f32>) -> Taken {
         let taken = self.decider.look(look);
         match taken {
-            Taken::Agrees => self.suspect = None,
+            Taken::Agrees => {
+                self.suspect = None;
+                self.doubted_liveness = Mean::default();
+                self.liveness.add(liveness);
+            }
             // Whether it is another face now should be known soon.
-            Taken::Doubted => self.planner.urge(DOUBTED_LOOKS),
-            Taken::Switched | Taken::Refused => {}
+            Taken::Doubted => {
+                self.planner.urge(DOUBTED_LOOKS);
+                self.doubted_liveness.add(liveness);
+            }
+            Taken::Switched => self.doubted_liveness.add(liveness),
+            Taken::Refused => {}
         }
         taken
     }
@@ -150,6 +185,8 @@ impl Appearance {
             suspect: None,
             told: false,
             waits: false,
+            liveness: std::mem::take(&mut self.doubted_liveness),
+            doubted_liveness: Mean::default(),
             stated: None,
         })
     }
@@ -170,6 +207,9 @@ impl Appearance {
     /// Both tracks took each other's face: looks and best shots since then change places.
     pub(super) fn exchange(&mut self, other: &mut Self) {
         self.decider.exchange(&mut other.decider);
+        let mine = std::mem::take(&mut self.doubted_liveness);
+        self.liveness.join(std::mem::take(&mut other.doubted_liveness));
+        other.liveness.join(mine);
         let (mine, theirs) = (self.suspect.take(), other.suspect.take());
         self.better(theirs);
         other.better(mine);
@@ -197,6 +237,7 @@ impl Appearance {
         for look in new.decider.evidence().all() {
             self.decider.look(look.clone());
         }
+        self.liveness.join(new.liveness);
         self.better(new.best);
     }
 
@@ -281,6 +322,7 @@ impl Appearance {
             event.quality = best.quality.value;
             event.face_size_px = best.quality.size_px;
             event.frame_size = Some(best.frame_size);
+            event.liveness = self.liveness.value();
         }
         Draft { event, shot: self.best.clone(), portrait: None }
     }

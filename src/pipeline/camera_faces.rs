@@ -255,10 +255,11 @@ impl CameraFaces {
                 return Default::default();
             }
         };
+        let liveness = self.liveness(frame, &crops).await;
         let (mut looked, mut switched, mut doubted) = (Vec::new(), Vec::new(), false);
-        for ((id, _, quality), embedding) in wanted.into_iter().zip(embeddings) {
+        for (((id, _, quality), embedding), liveness) in wanted.into_iter().zip(embeddings).zip(liveness) {
             let Some(appearance) = self.live.get_mut(&id) else { continue };
-            match appearance.look(Look { at: frame.arrived, embedding, quality: quality.value }) {
+            match appearance.look(Look { at: frame.arrived, embedding, quality: quality.value }, liveness) {
                 Taken::Agrees => looked.push(id),
                 Taken::Switched => switched.push(id),
                 Taken::Doubted => doubted = true,
@@ -302,6 +303,17 @@ impl CameraFaces {
             settled.extend([id.clone(), partner]);
         }
         switched.retain(|id| !settled.contains(id));
+    }
+
+    /// Liveness of faces, where it is scored: a signal that must not stand in the way of recognition when it fails.
+    async fn liveness(&mut self, frame: &Frame, faces: &[Detection]) -> Vec<Option<f32>> {
+        match self.engine.liveness(&frame.picture, faces).await {
+            Ok(scores) => scores,
+            Err(error) => {
+                self.complain(&error, "liveness could not be scored");
+                vec![None; faces.len()]
+            }
+        }
     }
 
     /// Cuts tracks that went over to another face: the first face's appearance is over and told, the second begins.

@@ -25,6 +25,8 @@ pub struct EnrollSettings {
     pub min_sharpness: f32,
     /// Least frontality, 0 (profile) to 1 (frontal).
     pub min_frontality: f32,
+    /// Least liveness, 0 (off) to 1; needs `liveness.model`. Experimental.
+    pub min_liveness: f32,
     /// A face is clearly the largest when its area is this many times that of the next.
     pub largest_ratio: f32,
     /// Faces of one person nearer than this similarity are one picture twice.
@@ -42,6 +44,7 @@ impl Default for EnrollSettings {
             min_face_px: 0.0,
             min_sharpness: 0.08,
             min_frontality: 0.12,
+            min_liveness: 0.0,
             largest_ratio: 2.0,
             duplicate_similarity: 0.99,
             outlier_confidence: 0.05,
@@ -77,6 +80,8 @@ pub enum RefusalReason {
     NoSuchPerson,
     /// The person has as many faces as the limit allows.
     TooManyFaces,
+    /// The face does not look living enough.
+    NotLive,
 }
 
 /// The answer to one enrolment.
@@ -251,6 +256,16 @@ fn good_enough(engine: &FaceEngine, s: &EnrollSettings, quality: &Quality, faces
         let text =
             format!("the face is turned away: frontality {:.2}, {:.2} is needed", quality.frontality, s.min_frontality);
         return Err(refusal(RefusalReason::TurnedAway, text));
+    }
+    // Checked at the start: where a least liveness is set, a model scores it.
+    let liveness = quality.liveness.unwrap_or(0.0);
+    if s.min_liveness > 0.0 && liveness < s.min_liveness {
+        let text = format!(
+            "the face looks like a picture or screen: liveness {liveness:.2}, enrollment.min_liveness asks for {:.2}; use a photo of the \
+             person, or lower it",
+            s.min_liveness
+        );
+        return Err(refusal(RefusalReason::NotLive, text));
     }
     if faces >= s.max_faces_per_person {
         let text = format!("the person has {faces} faces, the limit is {}; delete one first", s.max_faces_per_person);

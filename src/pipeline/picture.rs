@@ -216,10 +216,15 @@ impl PictureDesk {
         Ok((model, count, checked))
     }
 
-    /// Detector and embedder in use.
-    pub fn models(&self) -> [ModelEntry; 2] {
+    /// Embedder in use.
+    pub fn embedder(&self) -> ModelEntry {
+        self.engine.now().embedder().clone()
+    }
+
+    /// Detector, embedder and, where there is one, liveness model in use.
+    pub fn models(&self) -> Vec<ModelEntry> {
         let engine = self.engine.now();
-        [engine.detector().clone(), engine.embedder().clone()]
+        [engine.detector(), engine.embedder()].into_iter().chain(engine.liveness_model()).cloned().collect()
     }
 
     /// Finds faces.
@@ -371,12 +376,15 @@ impl PictureDesk {
         picture: &Picture,
         min_score: Option<f32>,
     ) -> Result<Vec<(Detection, Quality)>, PictureError> {
-        let detections = engine.detect(picture, min_score).await?;
+        let detections = engine.detect_still(picture, min_score).await?;
         if detections.len() > self.faces_limit {
             return Err(PictureError::TooManyFaces { found: detections.len(), limit: self.faces_limit });
         }
+        let liveness = engine.liveness(picture, &detections).await?;
         let (engine, picture) = (engine.clone(), picture.clone());
-        blocking(move || detections.into_iter().map(|d| (d, engine.measure(&picture, &d))).collect()).await
+        let faces = detections.into_iter().zip(liveness);
+        let measure = move |(d, liveness)| (d, Quality { liveness, ..engine.measure(&picture, &d) });
+        blocking(move || faces.map(measure).collect()).await
     }
 }
 

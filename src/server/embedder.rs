@@ -68,7 +68,11 @@ pub(super) fn engine(config: &Config, embedder: &ModelId, workers: Option<usize>
     let mut inference = config.inference.clone();
     inference.runtime_library = library.display().to_string();
     inference.workers = workers.unwrap_or(inference.workers);
-    Ok(FaceEngine::start(&inference, detector, embedder)?)
+    let liveness = match config.liveness.model.as_str() {
+        "" => None,
+        id => Some(models::load(&dir, &id.parse()?, &manifest)?),
+    };
+    Ok(FaceEngine::start_with(&inference, detector, embedder, liveness)?)
 }
 
 /// The index of an embedder in the configured back end.

@@ -87,12 +87,7 @@ impl fmt::Display for Skip {
         match self {
             Self::TooSmall { px, needs } => write!(f, "face too small: {px:.0} px, needs {needs:.0}"),
             Self::Poor { quality, needs } => {
-                let (what, value) = if quality.sharpness <= quality.frontality {
-                    ("too blurred: sharpness", quality.sharpness)
-                } else {
-                    ("turned away too far: frontality", quality.frontality)
-                };
-                write!(f, "face {what} {value:.2}, quality {:.2}, needs {needs:.2}", quality.value)
+                write!(f, "face {}; quality {:.2}, needs {needs:.2}", quality.flaw(), quality.value)
             }
             Self::TooSoon => f.write_str("a look was taken a moment ago"),
             Self::NothingNew => f.write_str("no better than the looks held"),
@@ -233,7 +228,7 @@ mod tests {
     }
 
     fn quality(value: f32) -> Quality {
-        Quality { value, size_px: 60.0, sharpness: value, frontality: 0.9 }
+        Quality { value, size_px: 60.0, sharpness: value, frontality: 0.9, ..Quality::default() }
     }
 
     fn planner() -> LookPlanner {
@@ -293,7 +288,7 @@ mod tests {
         assert_eq!(skip.to_string(), "face too small: 31 px, needs 40");
         assert_eq!(p.why_unusable(), Some(skip));
         let blurred = p.offer(at(10), &face(0.0), quality(0.05)).unwrap_err();
-        assert_eq!(blurred.to_string(), "face too blurred: sharpness 0.05, quality 0.05, needs 0.15");
+        assert_eq!(blurred.to_string(), "face too blurred: sharpness 0.05; quality 0.05, needs 0.15");
         assert_eq!(p.why_unusable(), Some(blurred), "the larger face says better what was missing");
         p.offer(at(20), &face(0.0), quality(0.5)).unwrap();
         assert_eq!(p.why_unusable(), None);

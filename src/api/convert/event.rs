@@ -19,7 +19,7 @@ pub fn to_wire(event: &Event) -> v1::Event {
         picture_time: b.pictured.map(time),
         create_time: Some(time(b.created)),
         track: b.track.as_ref().map(ToString::to_string).unwrap_or_default(),
-        face: b.face.as_ref().map(|f| face::detected(f, b.quality, b.face_size_px)),
+        face: b.face.as_ref().map(|f| face::detected(f, b.quality, b.face_size_px, b.liveness)),
         r#match: b.matched.as_ref().map(face::matched),
         frame_size: b.frame_size.map(|(width, height)| v1::ImageSize { width, height }),
         dwell: b.dwell_ms.map(|ms| duration(std::time::Duration::from_millis(ms))),

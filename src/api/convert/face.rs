@@ -8,8 +8,8 @@ use crate::{
     proto::v1,
 };
 
-/// A detection with its quality.
-pub fn detected(d: &Detection, quality: f32, size_px: f32) -> v1::DetectedFace {
+/// A detection with its quality and, where it was asked for, its liveness.
+pub fn detected(d: &Detection, quality: f32, size_px: f32, liveness: Option<f32>) -> v1::DetectedFace {
     let b = d.bbox;
     v1::DetectedFace {
         bbox: Some(v1::BoundingBox { x1: b.x1, y1: b.y1, x2: b.x2, y2: b.y2 }),
@@ -17,12 +17,13 @@ pub fn detected(d: &Detection, quality: f32, size_px: f32) -> v1::DetectedFace {
         landmarks: d.landmarks.iter().map(|p| v1::Point { x: p.x, y: p.y }).collect(),
         quality,
         size_px,
+        liveness,
     }
 }
 
 /// A measured detection.
 pub fn measured((d, q): &(Detection, Quality)) -> v1::DetectedFace {
-    detected(d, q.value, q.size_px)
+    detected(d, q.value, q.size_px, q.liveness)
 }
 
 /// The answer to "who is it".
@@ -94,7 +95,7 @@ fn reason(code: WhyCode) -> v1::UnknownReasonCode {
 /// A face with its answer.
 pub fn identified(answer: &FaceAnswer) -> v1::IdentifiedFace {
     v1::IdentifiedFace {
-        face: Some(detected(&answer.detection, answer.quality.value, answer.quality.size_px)),
+        face: Some(measured(&(answer.detection, answer.quality))),
         r#match: Some(matched(&EventMatch::of(&answer.decision, answer.person.clone().map(NamedPerson::from)))),
     }
 }

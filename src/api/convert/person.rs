@@ -160,6 +160,7 @@ pub fn refusal(reason: RefusalReason) -> v1::RefusalReason {
         RefusalReason::NoSuchPerson => v1::RefusalReason::NoSuchPerson,
         RefusalReason::TooManyFaces => v1::RefusalReason::TooManyFaces,
         RefusalReason::UnlikeOwnFaces => v1::RefusalReason::UnlikeOwnFaces,
+        RefusalReason::NotLive => v1::RefusalReason::NotLive,
     }
 }
 

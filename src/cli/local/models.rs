@@ -36,7 +36,7 @@ pub struct Args {
 enum Command {
     /// Lists the models of the manifest.
     List,
-    /// Fetches and prepares models [default: the detector and the embedder of the configuration].
+    /// Fetches and prepares models [default: those that the configuration names].
     Pull {
         /// Ids.
         ids: Vec<ModelId>,
@@ -57,7 +57,8 @@ fn work(args: &Args, json: bool) -> anyhow::Result<()> {
     let given = [("models.dir", &args.dir), ("models.manifest", &args.manifest)];
     let flags: Vec<_> =
         given.into_iter().filter_map(|(key, path)| Some((key, configured::path(path.as_deref()?)))).collect();
-    let settings = configured::load(args.config.as_deref(), &flags)?.models;
+    let config = configured::load(args.config.as_deref(), &flags)?;
+    let settings = config.models;
     let user = Some(&settings.manifest).filter(|path| !path.is_empty());
     let manifest = manifest::load(user.map(Path::new))?;
     let dir = locate::models_dir(&settings.dir);
@@ -65,7 +66,9 @@ fn work(args: &Args, json: bool) -> anyhow::Result<()> {
     match &args.command {
         Command::Pull { ids } => {
             let ids = if ids.is_empty() {
-                [&settings.detector, &settings.embedder].map(|id| id.parse()).into_iter().collect::<Result<_, _>>()?
+                let liveness = Some(&config.liveness.model).filter(|id| !id.is_empty());
+                let ids = [&settings.detector, &settings.embedder].into_iter().chain(liveness);
+                ids.map(|id| id.parse()).collect::<Result<_, _>>()?
             } else {
                 ids.clone()
             };

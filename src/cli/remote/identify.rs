@@ -80,6 +80,8 @@ struct FaceObject {
     /// Left eye, right eye, nose, left mouth corner, right mouth corner.
     landmarks: Vec<[f32; 2]>,
     quality: f32,
+    /// Experimental; null when no liveness model is in use.
+    liveness: Option<f32>,
     person: Option<PersonObject>,
     similarity: f32,
     margin: f32,
@@ -230,6 +232,7 @@ fn face_object(identified: &IdentifiedFace) -> FaceObject {
         score: face.score,
         landmarks: face.landmarks.iter().map(|point| [point.x, point.y]).collect(),
         quality: face.quality,
+        liveness: face.liveness,
         person: (!answer.person.is_empty())
             .then(|| PersonObject { id: parse::id(&answer.person).to_owned(), display_name: answer.display_name }),
         similarity: answer.similarity,
@@ -261,7 +264,13 @@ fn print(image: &Path, answer: &IdentifyFacesResponse, io: &mut Io<'_>) -> Resul
     if answer.faces.is_empty() {
         return Ok(());
     }
-    let mut table = io.table(&["who", "id", "similarity", "threshold", "margin", "quality", "box", "why not"]);
+    // A column only where there is something in it.
+    let scored = answer.faces.iter().any(|f| f.face.as_ref().is_some_and(|f| f.liveness.is_some()));
+    let mut headings = vec!["who", "id", "similarity", "threshold", "margin", "quality", "box", "why not"];
+    if scored {
+        headings.insert(6, "liveness");
+    }
+    let mut table = io.table(&headings);
     for face in answer.faces.iter() {
         let reason = face.r#match.as_ref().map(|answer| plain(&answer.reason)).unwrap_or_default();
         let face = face_object(face);
@@ -270,7 +279,7 @@ fn print(image: &Path, answer: &IdentifyFacesResponse, io: &mut Io<'_>) -> Resul
             Some(person) => (plain(&person.display_name), person.id.clone(), Ink::Green),
             None => ("unknown".to_owned(), String::new(), Ink::Yellow),
         };
-        table.add_row(vec![
+        let mut row = vec![
             cell(name, Some(ink)),
             cell(id, None),
             cell(format!("{:.3}", face.similarity), None),
@@ -279,7 +288,11 @@ fn print(image: &Path, answer: &IdentifyFacesResponse, io: &mut Io<'_>) -> Resul
             cell(format!("{:.2}", face.quality), None),
             cell(format!("{x1:.0},{y1:.0} {:.0}x{:.0}", x2 - x1, y2 - y1), None),
             cell(reason, Some(Ink::Dim)),
-        ]);
+        ];
+        if scored {
+            row.insert(6, cell(face.liveness.map_or_else(String::new, |l| format!("{l:.2}")), None));
+        }
+        table.add_row(row);
     }
     Ok(io.show(&table)?)
 }

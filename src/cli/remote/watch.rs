@@ -294,12 +294,14 @@ fn human(event: &Event, io: &Io<'_>) -> String {
         if answer.person.is_empty() { String::new() } else { format!("{:.0} %", answer.confidence * 100.0) };
     let dwell = event.dwell.as_ref().map(|dwell| format!("stayed {:.1} s", parse::seconds(dwell))).unwrap_or_default();
     let reason = plain(&event.reason);
+    let liveness = event.face.as_ref().and_then(|face| face.liveness).filter(|_| kind != EventKind::Appeared);
+    let liveness = liveness.map(|l| format!("liveness {l:.2}")).unwrap_or_default();
     let line = format!(
         "{}  {:<14}  {}  {who:<20}  {confidence:>5}  {}",
         parse::time_words(at),
         parse::id(&event.camera),
         io.ink(ink, &format!("{:<10}", parse::kind_word(event.kind))),
-        [dwell, reason].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", "),
+        [dwell, reason, liveness].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", "),
     );
     line.trim_end().to_owned()
 }

@@ -2,7 +2,7 @@
 
 use super::{Axis, GREY, Kind, Legend, Panel, Series};
 use crate::evaluation::{
-    Scores, discard, open_set,
+    Scores, discard, hardship, open_set,
     reliability::Reliability,
     scores::{Histogram, range},
     widerface::ap,
@@ -144,6 +144,22 @@ pub fn reliability(diagrams: &[(&str, &Reliability)]) -> Panel {
         title: "Confidence: what is said, and what is so".into(),
         x: rate("confidence said (bins of 20 comparisons or more)"),
         y: rate("share that is one person"),
+        series: all,
+        legend: Legend::UpperLeft,
+    }
+}
+
+/// Share recognised over the quality number, a curve a model.
+pub fn quality(models: &[(String, Vec<hardship::Bin>)]) -> Panel {
+    let mut all = vec![series("as good as said", Kind::Dashed, GREY, vec![(0.0, 0.0), (1.0, 1.0)])];
+    all.extend(models.iter().enumerate().map(|(i, (name, bins))| {
+        let points = bins.iter().filter(|b| b.count >= LEAST_IN_BIN).map(|b| (b.quality, b.recognised)).collect();
+        series(name.as_str(), Kind::Points, i, points)
+    }));
+    Panel {
+        title: "Quality: what is said, and what is recognised".into(),
+        x: rate("quality number (bins of 20 comparisons or more)"),
+        y: rate("share recognised at FMR 0.001"),
         series: all,
         legend: Legend::UpperLeft,
     }

@@ -46,7 +46,7 @@ pub async fn photos(
 ) -> Result<Vec<Photo>, EvaluationError> {
     let one = |(number, file): (usize, PathBuf)| async move {
         let Ok(Ok(picture)) = tokio::task::spawn_blocking(move || faces::open(&file)).await else { return Ok(None) };
-        let found = engine.detect(&picture, None).await?;
+        let found = engine.detect_still(&picture, None).await?;
         let size = (picture.width(), picture.height());
         let Some(face) = faces::choose(&found, Choice::Largest, size).map(|i| found[i]) else { return Ok(None) };
         let Some(embedding) = engine.embed(&picture, &[face]).await?.pop() else { return Ok(None) };
@@ -54,7 +54,7 @@ pub async fn photos(
         let mut dice = Rng::with_seed(number as u64);
         for _ in 0..LOOKS {
             let shown = Picture::from_rgb(shown(&picture, &face, &mut dice));
-            let found = engine.detect(&shown, None).await?;
+            let found = engine.detect_still(&shown, None).await?;
             let size = (shown.width(), shown.height());
             let Some(face) = faces::choose(&found, Choice::Central, size).map(|i| found[i]) else { continue };
             let quality = engine.measure(&shown, &face).value;

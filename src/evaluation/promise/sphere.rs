@@ -177,11 +177,14 @@ pub struct Row {
     pub refused: usize,
 }
 
-/// Plays `sites` sites of a kind, on all cores.
-pub fn play(world: World, people: usize, background: usize, fpir: f64, sites: usize) -> Row {
+/// Plays `sites` sites of a kind, on all cores; another `seed` gives others.
+pub fn play(world: World, people: usize, background: usize, fpir: f64, sites: usize, seed: u64) -> Row {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(sites.max(1));
     let of = |worker: usize| -> Vec<Option<(f64, f64)>> {
-        (worker..sites).step_by(workers).map(|site| one(world, people, background, fpir, site as u64)).collect()
+        (worker..sites)
+            .step_by(workers)
+            .map(|site| one(world, people, background, fpir, seed * 1_000_003 + site as u64))
+            .collect()
     };
     let mut rates: Vec<Option<(f64, f64)>> = Vec::new();
     thread::scope(|scope| {
@@ -273,7 +276,7 @@ mod tests {
     fn a_site_is_the_same_twice_and_a_small_one_is_refused() {
         let world = WORLDS[1];
         assert_eq!(one(world, 12, 40, 0.05, 3), one(world, 12, 40, 0.05, 3));
-        let row = play(world, 5, 0, 0.05, 2);
+        let row = play(world, 5, 0, 0.05, 2, 1);
         assert_eq!((row.refused, row.kept.trials), (2, 0));
     }
 }

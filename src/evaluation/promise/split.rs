@@ -14,7 +14,8 @@ use crate::{
     },
     face::Embedding,
     identity::{
-        Calibration, Candidates, DeciderSettings, EnrolledFace, Look, Taken, Thresholds, TrackDecider, decision, impostors,
+        Calibration, Candidates, DeciderSettings, EnrolledFace, Look, Taken, Thresholds, TrackDecider, decision,
+        impostors,
     },
     inference::manifest::EmbedderSpec,
     time::Timestamp,

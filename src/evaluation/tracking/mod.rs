@@ -33,7 +33,7 @@ impl Seen {
     /// The quality as the engine measured it.
     pub fn quality(&self) -> Quality {
         let [value, size_px, sharpness, frontality] = self.quality;
-        Quality { value, size_px, sharpness, frontality }
+        Quality { value, size_px, sharpness, frontality, ..Quality::default() }
     }
 }
 

@@ -6,40 +6,12 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::{
     ConvertError,
     graph::Graph,
     onnx::Attribute,
-    tfjs::{self, Constant, Group},
+    tfjs::{self, Constant, Model, Node},
 };
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Model {
-    model_topology: Topology,
-    weights_manifest: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-struct Topology {
-    node: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    name: String,
-    op: String,
-    #[serde(default)]
-    input: Vec<String>,
-    #[serde(default)]
-    attr: Value,
-}
-
-/// Base64 of `SAME`, as the JSON writes it.
-const SAME: &str = "U0FNRQ==";
 
 /// Converts the graph (JSON) with its weights.
 pub(super) fn convert(json: &[u8], bin: &[u8]) -> Result<Vec<u8>, ConvertError> {
@@ -117,10 +89,7 @@ impl<'a> Converter<'a> {
     fn conv(&mut self, node: &Node, x: &str) -> Result<String, ConvertError> {
         let filter = self.constant(node, 1)?;
         let bias = self.constant(node, 2)?;
-        let strides =
-            node.attr.pointer("/strides/list/i/1").and_then(Value::as_str).and_then(|s| s.parse::<i64>().ok());
-        let stride =
-            strides.filter(|s| (1..=4).contains(s)).ok_or_else(|| ConvertError(format!("{}: strides", node.name)))?;
+        let stride = node.edge("strides")?;
         let (dims, values, group) = if node.op.contains("Depthwise") {
             let [h, w, c, 1] = filter.shape[..] else {
                 return Err(ConvertError(format!("{}: a depthwise filter of {:?}", node.name, filter.shape)));
@@ -137,9 +106,8 @@ impl<'a> Converter<'a> {
         if bias.values.len() as i64 != dims[0] {
             return Err(ConvertError(format!("{}: a bias of another width", node.name)));
         }
-        let same = node.attr.pointer("/padding/s").and_then(Value::as_str) == Some(SAME);
         let attributes = vec![
-            Attribute::text("auto_pad", if same { "SAME_UPPER" } else { "VALID" }),
+            Attribute::text("auto_pad", node.auto_pad()),
             Attribute::int("group", group),
             Attribute::ints("kernel_shape", &dims[2..]),
             Attribute::ints("strides", &[stride, stride]),

@@ -7,6 +7,7 @@ mod mobilefacenet;
 mod onnx;
 mod python_bytes;
 mod tfjs;
+pub(super) mod tfjs_classifier;
 
 use crate::inference::manifest::Convert;
 
@@ -19,7 +20,7 @@ pub struct ConvertError(pub String);
 pub fn inputs(convert: Convert, path: &str) -> Vec<String> {
     match convert {
         Convert::FaceApiResnet => vec![path.to_owned(), path.replace(".bin", "-weights_manifest.json")],
-        Convert::TfjsMobilefacenet => vec![path.to_owned(), path.replace(".json", ".bin")],
+        Convert::TfjsMobilefacenet | Convert::TfjsClassifier => vec![path.to_owned(), path.replace(".json", ".bin")],
         Convert::None | Convert::PythonBytes | Convert::DlibDat | Convert::FacenetPytorch => vec![path.to_owned()],
     }
 }
@@ -37,6 +38,7 @@ pub fn convert(convert: Convert, files: &[Vec<u8>]) -> Result<Vec<u8>, ConvertEr
         Convert::FaceApiResnet => face_resnet::from_face_api(first, files.get(1).ok_or_else(missing)?),
         Convert::DlibDat => dlib_dat::from_dat(first),
         Convert::TfjsMobilefacenet => mobilefacenet::convert(first, files.get(1).ok_or_else(missing)?),
+        Convert::TfjsClassifier => tfjs_classifier::convert(first, files.get(1).ok_or_else(missing)?),
         Convert::FacenetPytorch => Err(ConvertError("PyTorch weights are exported, not converted".into())),
     }
 }

@@ -1,10 +1,56 @@
-//! Weights as TensorFlow.js stores them: a JSON list of names, shapes and quantisation, and one binary file.
+//! TensorFlow.js' files: a JSON with the graph and a list of names, shapes and quantisation of the weights, and one binary file of them.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::ConvertError;
+
+/// The JSON file of a graph.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Model {
+    pub(super) model_topology: Topology,
+    pub(super) weights_manifest: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Topology {
+    pub(super) node: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) op: String,
+    #[serde(default)]
+    pub(super) input: Vec<String>,
+    #[serde(default)]
+    pub(super) attr: Value,
+}
+
+/// Base64 of `SAME`, as the JSON writes it.
+const SAME: &str = "U0FNRQ==";
+
+impl Node {
+    /// A number of an attribute that is a list with one for each axis (batch, row, column, channel), such as `strides`: the row's, when
+    /// row and column have the same.
+    pub(super) fn edge(&self, attribute: &str) -> Result<i64, ConvertError> {
+        let at = |i: usize| {
+            let value = self.attr.pointer(&format!("/{attribute}/list/i/{i}"));
+            value.and_then(Value::as_str).and_then(|s| s.parse::<i64>().ok())
+        };
+        let edge = at(1).filter(|edge| (1..=4).contains(edge) && at(2) == Some(*edge));
+        edge.ok_or_else(|| ConvertError(format!("{}: {attribute}", self.name)))
+    }
+
+    /// ONNX's name of the padding.
+    pub(super) fn auto_pad(&self) -> &'static str {
+        let same = self.attr.pointer("/padding/s").and_then(Value::as_str) == Some(SAME);
+        if same { "SAME_UPPER" } else { "VALID" }
+    }
+}
 
 #[derive(Deserialize)]
 pub(super) struct Group {
@@ -22,7 +68,9 @@ struct Weight {
 #[derive(Deserialize)]
 struct Quantization {
     dtype: String,
+    #[serde(default)]
     scale: f32,
+    #[serde(default)]
     min: f32,
 }
 
@@ -33,7 +81,19 @@ pub(super) struct Constant {
     pub(super) values: Vec<f32>,
 }
 
-/// Reads every weight, in file order. A quantised value is `byte * scale + min`.
+/// A float of 16 bits (IEEE 754 binary16): sign, 5 bits of exponent, 10 of fraction.
+fn half(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let fraction = f32::from(bits & 0x3ff) / 1024.0;
+    sign * match i32::from(bits >> 10 & 0x1f) {
+        0 => fraction * 2f32.powi(-14),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        exponent => (1.0 + fraction) * 2f32.powi(exponent - 15),
+    }
+}
+
+/// Reads every weight, in file order. A value quantised to a byte is `byte * scale + min`, one to 16 bits is a half-precision float.
 pub(super) fn weights(groups: &[Group], bin: &[u8]) -> Result<HashMap<String, Constant>, ConvertError> {
     let mut rest = bin;
     let mut out = HashMap::new();
@@ -48,6 +108,9 @@ pub(super) fn weights(groups: &[Group], bin: &[u8]) -> Result<HashMap<String, Co
         };
         let values = match (&weight.quantization, weight.dtype.as_str()) {
             (Some(q), _) if q.dtype == "uint8" => take(1)?.iter().map(|b| f32::from(*b) * q.scale + q.min).collect(),
+            (Some(q), _) if q.dtype == "float16" => {
+                take(2)?.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect()
+            }
             (None, "float32") => {
                 take(4)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
             }
@@ -79,5 +142,30 @@ impl Constant {
             }
         }
         Ok((vec![o as i64, i as i64, h as i64, w as i64], out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_read() {
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x3555, 0.333_251_95),
+            (0x0001, 5.960_464_5e-8),
+            (0, 0.0),
+            (0x7bff, 65504.0),
+        ] {
+            assert_eq!(half(bits), value, "{bits:#x}");
+        }
+        assert!(half(0x7e00).is_nan() && half(0xfc00) == f32::NEG_INFINITY);
+        let groups: Vec<Group> = serde_json::from_str(
+            r#"[{"weights": [{"name": "a", "shape": [2], "dtype": "float32", "quantization": {"dtype": "float16"}}]}]"#,
+        )
+        .unwrap();
+        assert_eq!(weights(&groups, &[0, 0x3c, 0, 0xc0]).unwrap()["a"].values, [1.0, -2.0]);
     }
 }

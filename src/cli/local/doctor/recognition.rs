@@ -38,7 +38,9 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
         Ok(manifest) => {
             let embedder = in_use(config);
             findings.extend(overruled(config, &embedder));
-            for (id, role) in [(&config.models.detector, Role::Detector), (&embedder, Role::Embedder)] {
+            let liveness = Some((&config.liveness.model, Role::Liveness)).filter(|(id, _)| !id.is_empty());
+            let always = [(&config.models.detector, Role::Detector), (&embedder, Role::Embedder)];
+            for (id, role) in always.into_iter().chain(liveness) {
                 // A graph that loads is the only proof that provider, library and file go together.
                 let load = |path: &Path| {
                     let Some(environment) = &environment else { return Ok(()) };
@@ -112,6 +114,7 @@ fn model(
     let (check, key) = match role {
         Role::Detector => ("detector", "models.detector"),
         Role::Embedder => ("embedder", "models.embedder"),
+        Role::Liveness => ("liveness", "liveness.model"),
     };
     let missing = |found: String, mend: String| Finding::bad(check, Verdict::Missing, found, mend);
     let config_flag = file.map_or_else(String::new, |file| format!(" --config {}", file.display()));
@@ -201,8 +204,10 @@ mod tests {
         let mut config = Config::default();
         config.inference.runtime_library = "/nowhere/libonnxruntime.so".into();
         config.models.dir = "/nowhere".into();
+        config.liveness.model = "liveness".into();
         let findings = check(&config, None);
-        assert_eq!(findings.len(), 3);
+        assert_eq!(findings.len(), 4);
+        assert_eq!(findings[3].mend, "visage models pull liveness");
         assert!(findings[0].found.contains("/nowhere/libonnxruntime.so"), "{findings:?}");
         assert_eq!(findings[0].mend, RUNTIME_MEND);
     }

@@ -10,6 +10,8 @@ use crate::{
     evaluation::{
         Found,
         faces::{self, Choice, Face},
+        hardship::Tried,
+        people::Sample,
     },
     face::FaceEngine,
     ids::ModelId,
@@ -70,7 +72,8 @@ impl From<Which> for Choice {
     }
 }
 
-fn size(text: &str) -> Result<u32, String> {
+/// Pixels of an edge, or `original`.
+pub fn size(text: &str) -> Result<u32, String> {
     if text == "original" {
         return Ok(u32::MAX);
     }
@@ -164,6 +167,19 @@ impl Lab {
     /// # Errors
     /// When a model or the runtime is missing; says what to run.
     pub async fn engine(&self, embedder: &ModelId) -> Result<FaceEngine, Failure> {
+        self.start(embedder, None).await
+    }
+
+    /// As [`Self::engine`], with the first embedder and a liveness model.
+    ///
+    /// # Errors
+    /// As [`Self::engine`], and when the model is none for liveness.
+    pub async fn liveness_engine(&self, liveness: &ModelId) -> Result<FaceEngine, Failure> {
+        let embedder = self.embedders.first().ok_or_else(|| Failure::new("no embedder is configured"))?;
+        self.start(embedder, Some(liveness)).await
+    }
+
+    async fn start(&self, embedder: &ModelId, liveness: Option<&ModelId>) -> Result<FaceEngine, Failure> {
         let dir = locate::models_dir(&self.config.models.dir);
         let detector: ModelId = self.config.models.detector.parse().map_err(anyhow::Error::from)?;
         let mut inference = self.config.inference.clone();
@@ -171,10 +187,12 @@ impl Lab {
         inference.runtime_library = library.display().to_string();
         let detector = models::load(&dir, &detector, &self.manifest).map_err(anyhow::Error::from)?;
         let mut embedder = models::load(&dir, embedder, &self.manifest).map_err(anyhow::Error::from)?;
+        let liveness = liveness.map(|id| models::load(&dir, id, &self.manifest)).transpose();
+        let liveness = liveness.map_err(anyhow::Error::from)?;
         if let Some(spec) = &mut embedder.entry.embedder {
             spec.mirror = self.mirrored(spec.mirror);
         }
-        let start = move || FaceEngine::start(&inference, detector, embedder);
+        let start = move || FaceEngine::start_with(&inference, detector, embedder, liveness);
         let engine = tokio::task::spawn_blocking(start).await;
         let engine = engine.map_err(|e| Failure::new("loading the models was interrupted").because(&e))?;
         Ok(engine.map_err(anyhow::Error::from)?)
@@ -218,6 +236,34 @@ pub async fn embed_every(
 ) -> Result<Vec<Option<Vec<Face>>>, Failure> {
     let bar = bar(io, what, files.len());
     let found = faces::embed_every(engine, files, &|| bar.inc(1)).await;
+    bar.finish_and_clear();
+    Ok(found?)
+}
+
+/// [`faces::embed_damaged`] with a progress bar.
+///
+/// # Errors
+/// When the engine fails.
+pub async fn embed_damaged(engine: &FaceEngine, samples: &[Sample], io: &Io<'_>) -> Result<Vec<Tried>, Failure> {
+    let bar = bar(io, engine.embedder().id.as_str(), samples.len());
+    let tried = faces::embed_damaged(engine, samples, &|| bar.inc(1)).await;
+    bar.finish_and_clear();
+    Ok(tried?)
+}
+
+/// [`faces::detect_at`] with a progress bar.
+///
+/// # Errors
+/// When the engine fails.
+pub async fn detect_at(
+    engine: &FaceEngine,
+    files: &[PathBuf],
+    truth: u32,
+    sides: &[u32],
+    io: &Io<'_>,
+) -> Result<Vec<Option<faces::AtSizes>>, Failure> {
+    let bar = bar(io, engine.detector().id.as_str(), files.len());
+    let found = faces::detect_at(engine, files, truth, sides, &|| bar.inc(1)).await;
     bar.finish_and_clear();
     Ok(found?)
 }

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub splits: u32,
     /// What the dice begin with.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..1_000_000))]
     pub seed: u64,
     /// No pictures: simulate so many sites of each kind, on distributions that nothing was tuned on.
     #[arg(long, value_name = "SITES", conflicts_with_all = ["dirs", "strangers"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -125,9 +125,11 @@ async fn simulated(args: &Args, sites: usize, io: &mut Io<'_>) -> Outcome {
     let bar = lab::bar(io, "simulated sites", args.fpir.len() * sphere::WORLDS.len() * SITES.len());
     let mut rows = Vec::new();
     for fpir in args.fpir.clone() {
+        let seed = args.seed;
         for world in sphere::WORLDS {
             for (people, background) in SITES {
-                let played = tokio::task::spawn_blocking(move || sphere::play(world, people, background, fpir, sites));
+                let played =
+                    tokio::task::spawn_blocking(move || sphere::play(world, people, background, fpir, sites, seed));
                 rows.push(played.await.map_err(|e| Failure::new("the simulation was interrupted").because(&e))?);
                 bar.inc(1);
             }

@@ -189,7 +189,9 @@ pub fn plot_sites(file: &Path, rows: &[sphere::Row]) -> Result<(), Failure> {
             let of: Vec<&sphere::Row> = rows.iter().filter(|r| r.fpir == fpir).collect();
             let mut series: Vec<Series> = Vec::new();
             for row in &of {
-                let point = ((row.people as f64).log10(), row.kept.share);
+                // Beside each other, or equal shares would hide each other.
+                let world = sphere::WORLDS.iter().position(|w| w.name == row.world).unwrap_or(0);
+                let point = ((row.people as f64).log10() + 0.03 * (world as f64 - 2.0), row.kept.share);
                 match series.iter_mut().find(|s| s.name == row.world) {
                     Some(one) => one.points.push(point),
                     None => series.push(Series {
