@@ -9,6 +9,7 @@ pub mod embedder;
 pub mod embedding;
 pub mod engine;
 pub mod in_use;
+mod job;
 pub mod liveness;
 pub mod quality;
 pub mod refine;

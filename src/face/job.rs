@@ -1,0 +1,195 @@
+//! What a worker thread does with its sessions: detect in a picture or a part of it, embed faces, score their liveness.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{
+    Detection, Embedding, FaceError, embedder, liveness,
+    refine::{self, Closeup},
+    retinaface::RetinaFace,
+};
+use crate::{
+    frame::{BBox, Picture, Point, crop, scale},
+    inference::{
+        Network, NetworkError, OrtSession,
+        manifest::ModelEntry,
+        worker::{Job, Runner},
+    },
+};
+
+/// What is asked of a worker; an asker that has gone is no error.
+pub(super) enum Work {
+    Detect {
+        size: (u32, u32),
+        part: Option<BBox>,
+        min_score: f32,
+        reply: oneshot::Sender<Result<Vec<Detection>, FaceError>>,
+    },
+    Embed {
+        detections: Vec<Detection>,
+        scale: f32,
+        reply: oneshot::Sender<Result<Vec<Embedding>, FaceError>>,
+    },
+    Liveness {
+        detections: Vec<Detection>,
+        reply: oneshot::Sender<Result<Vec<f32>, FaceError>>,
+    },
+}
+
+/// A picture and what is asked about it.
+pub(super) struct FaceJob {
+    pub(super) picture: Picture,
+    pub(super) work: Work,
+}
+
+/// What may run together.
+#[derive(PartialEq)]
+pub(super) enum Shape {
+    Detect((u32, u32)),
+    Embed,
+    Liveness,
+}
+
+impl Job for FaceJob {
+    type Shape = Shape;
+    fn shape(&self) -> Shape {
+        match &self.work {
+            Work::Detect { size, .. } => Shape::Detect(*size),
+            Work::Embed { .. } => Shape::Embed,
+            Work::Liveness { .. } => Shape::Liveness,
+        }
+    }
+    fn is_abandoned(&self) -> bool {
+        match &self.work {
+            Work::Detect { reply, .. } => reply.is_closed(),
+            Work::Embed { reply, .. } => reply.is_closed(),
+            Work::Liveness { reply, .. } => reply.is_closed(),
+        }
+    }
+}
+
+/// What one worker owns: a session of each network.
+pub(super) struct Pair {
+    pub(super) detector: OrtSession,
+    pub(super) embedder: OrtSession,
+    pub(super) liveness: Option<(OrtSession, Arc<ModelEntry>)>,
+    pub(super) decoding: RetinaFace,
+    pub(super) detector_entry: Arc<ModelEntry>,
+    pub(super) embedder_entry: Arc<ModelEntry>,
+}
+
+impl Pair {
+    /// Landmarks of faces that the detector saw small, from close-ups; those that it does not find again keep theirs.
+    fn refined(
+        &mut self,
+        picture: &Picture,
+        detections: &[Detection],
+        scale: f32,
+    ) -> Result<Vec<Detection>, NetworkError> {
+        let size = (refine::EDGE, refine::EDGE);
+        let input = &self.detector_entry.input;
+        let mut refined = detections.to_vec();
+        for detection in &mut refined {
+            let Some(closeup) = Closeup::of(detection, scale) else { continue };
+            let mut batch = embedder::tensor(1, size, input.layout);
+            embedder::fill(&mut batch, 0, &closeup.pixels(picture), size, input);
+            let outputs = self.detector.run(&batch)?;
+            let found = self.decoding.decode(&outputs, size, 1, refine::MIN_SCORE)?.pop().unwrap_or_default();
+            if let Some(landmarks) = closeup.landmarks(&found) {
+                detection.landmarks = landmarks;
+            }
+        }
+        Ok(refined)
+    }
+
+    fn embed(&mut self, picture: &Picture, detections: &[Detection], scale: f32) -> Result<Vec<Embedding>, FaceError> {
+        let fail = |entry: &ModelEntry, e: NetworkError| FaceError::Model {
+            model: entry.id.to_string(),
+            message: e.to_string(),
+        };
+        let refined = self.refined(picture, detections, scale).map_err(|e| fail(&self.detector_entry, e))?;
+        embedder::embed(&mut self.embedder, &self.embedder_entry, picture, &refined)
+            .map_err(|e| fail(&self.embedder_entry, e))
+    }
+
+    fn detect(&mut self, size: (u32, u32), jobs: &[(Picture, f32)]) -> Result<Vec<Vec<Detection>>, FaceError> {
+        let fail =
+            |e: NetworkError| FaceError::Model { model: self.detector_entry.id.to_string(), message: e.to_string() };
+        let input = &self.detector_entry.input;
+        let mut batch = embedder::tensor(jobs.len(), size, input.layout);
+        for (i, (picture, _)) in jobs.iter().enumerate() {
+            let rgb = scale::rgb_at(picture, size.0, size.1);
+            let pixels: Vec<f32> = rgb.as_raw().iter().map(|v| f32::from(*v)).collect();
+            embedder::fill(&mut batch, i, &pixels, size, input);
+        }
+        let least = jobs.iter().map(|(_, s)| *s).fold(1.0, f32::min);
+        let outputs = self.detector.run(&batch).map_err(fail)?;
+        let found = self.decoding.decode(&outputs, size, jobs.len(), least).map_err(fail)?;
+        Ok(found
+            .into_iter()
+            .zip(jobs)
+            .map(|(faces, (picture, min_score))| {
+                let (sx, sy) = (picture.width() as f32 / size.0 as f32, picture.height() as f32 / size.1 as f32);
+                faces.into_iter().filter(|d| d.score > *min_score).map(|d| in_frame(d, sx, sy)).collect()
+            })
+            .collect())
+    }
+}
+
+impl Pair {
+    fn liveness(&mut self, picture: &Picture, detections: &[Detection]) -> Result<Vec<f32>, FaceError> {
+        // Never asked without a model.
+        let Some((session, entry)) = &mut self.liveness else { return Err(FaceError::Stopped) };
+        liveness::score(session, entry, picture, detections)
+            .map_err(|e| FaceError::Model { model: entry.id.to_string(), message: e.to_string() })
+    }
+}
+
+/// A detection in input pixels as one in frame pixels.
+fn in_frame(d: Detection, sx: f32, sy: f32) -> Detection {
+    let b = d.bbox;
+    Detection {
+        bbox: BBox::new(b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy),
+        score: d.score,
+        landmarks: d.landmarks.map(|p| Point::new(p.x * sx, p.y * sy)),
+    }
+}
+
+impl Runner<FaceJob> for Pair {
+    fn run(&mut self, batch: Vec<FaceJob>) {
+        let mut detect = Vec::new();
+        let mut replies = Vec::new();
+        let mut shape = (1, 1);
+        for job in batch {
+            match job.work {
+                Work::Detect { size, part, min_score, reply } => {
+                    shape = size;
+                    // Cut out here, so that only the tiles being looked at take memory.
+                    let cut = |part: BBox| Picture::from_rgb(crop::cut_out(&job.picture, &part).0);
+                    detect.push((part.map_or_else(|| job.picture.clone(), cut), min_score));
+                    replies.push(reply);
+                }
+                Work::Embed { detections, scale, reply } => {
+                    let answer = self.embed(&job.picture, &detections, scale);
+                    // An asker that has gone needs no answer.
+                    let _ = reply.send(answer);
+                }
+                Work::Liveness { detections, reply } => {
+                    let _ = reply.send(self.liveness(&job.picture, &detections));
+                }
+            }
+        }
+        if detect.is_empty() {
+            return;
+        }
+        match self.detect(shape, &detect) {
+            Ok(found) => replies.into_iter().zip(found).for_each(|(reply, faces)| {
+                let _ = reply.send(Ok(faces));
+            }),
+            Err(error) => replies.into_iter().for_each(|reply| {
+                let _ = reply.send(Err(error.clone()));
+            }),
+        }
+    }
+}
