@@ -27,3 +27,4 @@ pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod track;
+pub mod whole_file;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const GROUND: [&str; 4] = ["ids", "time", "telemetry", "proto"];
+const GROUND: [&str; 5] = ["ids", "time", "telemetry", "whole_file", "proto"];
 
 /// Room → rooms it may use besides the ground. `proto` is ground only for those in `WIRE`.
 const MAY_USE: [(&str, &[&str]); 14] = [

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::error::Failure;
+use crate::whole_file;
 
 /// Most bytes of a picture that the client reads; the server's own limit may be lower.
 pub const MAX_BYTES: u64 = 32 << 20;
@@ -52,13 +53,25 @@ pub async fn read(path: PathBuf) -> Result<Bytes, Failure> {
     task.await.map_err(|e| Failure::new("reading a file was interrupted").because(&e))?
 }
 
-/// Writes a picture; `-` stands for `out`.
+/// Whether a file to be drawn ends like a picture that can be written: asked before the work, not after.
+///
+/// # Errors
+/// When the ending is neither `png` nor `jpg` nor `jpeg`.
+pub fn check_drawn(path: &Path) -> Result<(), Failure> {
+    let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).unwrap_or_default();
+    if ["png", "jpg", "jpeg"].contains(&ending.as_str()) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{} ends neither in .png nor in .jpg", path.display())))
+}
+
+/// Writes a picture, whole or not at all; `-` stands for `out`.
 pub fn write(path: &Path, bytes: &[u8], out: &mut dyn io::Write) -> Result<(), Failure> {
     if path == Path::new("-") {
         out.write_all(bytes)?;
         return Ok(out.flush()?);
     }
-    fs::write(path, bytes).map_err(|e| Failure::new(format!("cannot write {}", path.display())).because(&e))
+    whole_file::write(path, bytes).map_err(|e| Failure::new(format!("cannot write {}", path.display())).because(&e))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
@@ -91,6 +104,8 @@ mod tests {
     #[test]
     fn endings() {
         assert!(looks_like_picture(Path::new("a/B.JPEG")));
+        assert!(check_drawn(Path::new("a.JPG")).is_ok() && check_drawn(Path::new("a.png")).is_ok());
+        assert!(check_drawn(Path::new("a.webp")).unwrap_err().message.contains(".png"));
         assert!(!looks_like_picture(Path::new("a/notes.txt")) && !looks_like_picture(Path::new("jpg")));
     }
 }

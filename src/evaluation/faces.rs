@@ -64,6 +64,24 @@ impl Found {
     }
 }
 
+/// A picture that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The file.
+    pub path: PathBuf,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The pictures among `samples` that [`embed`] could not read.
+pub fn unreadable(samples: &[Sample], found: &[Found]) -> Vec<Unreadable> {
+    let bad = samples.iter().zip(found).filter_map(|(sample, found)| match found {
+        Found::Unreadable(why) => Some(Unreadable { path: sample.path.clone(), why: why.clone() }),
+        _ => None,
+    });
+    bad.collect()
+}
+
 /// Reads and decodes a picture file, size checked before reading. Blocks.
 ///
 /// # Errors
@@ -80,7 +98,8 @@ pub fn open(path: &Path) -> Result<Picture, String> {
     still::decode(&bytes, &LIMITS).map_err(|e| e.to_string())
 }
 
-async fn opened(path: PathBuf) -> Result<Picture, String> {
+/// [`open`] off the async threads.
+pub(super) async fn opened(path: PathBuf) -> Result<Picture, String> {
     let task = tokio::task::spawn_blocking(move || open(&path));
     task.await.unwrap_or_else(|_| Err("decoding it failed".into()))
 }
@@ -122,7 +141,7 @@ pub async fn embed(
     run(engine, files, one, done).await
 }
 
-/// Every face of each picture, in order; `None` for pictures that can't be read.
+/// Every face of each picture, in order; why, for pictures that can't be read.
 ///
 /// # Errors
 /// When the engine fails.
@@ -130,9 +149,12 @@ pub async fn embed_every(
     engine: &FaceEngine,
     files: &[PathBuf],
     done: &(dyn Fn() + Sync),
-) -> Result<Vec<Option<Vec<Face>>>, EvaluationError> {
+) -> Result<Vec<Result<Vec<Face>, Unreadable>>, EvaluationError> {
     let one = |file: PathBuf| async move {
-        let Ok(picture) = opened(file).await else { return Ok(None) };
+        let picture = match opened(file.clone()).await {
+            Ok(picture) => picture,
+            Err(why) => return Ok(Err(Unreadable { path: file, why })),
+        };
         let faces = engine.detect_still(&picture, None).await?;
         let embeddings = engine.embed(&picture, &faces).await?;
         let faces = faces.into_iter().zip(embeddings).map(|(detection, embedding)| Face {
@@ -140,7 +162,7 @@ pub async fn embed_every(
             quality: engine.measure(&picture, &detection),
             embedding,
         });
-        Ok::<_, FaceError>(Some(faces.collect()))
+        Ok::<_, FaceError>(Ok(faces.collect()))
     };
     run(engine, files, one, done).await
 }
@@ -199,8 +221,8 @@ const DAMAGED_SIDE: u32 = 640;
 /// Seeds, that is strengths, of each kind of damage.
 const STRENGTHS: u64 = 2;
 
-/// The face that counts of each picture, as it is and after every kind of damage at two strengths; pictures without a face, or that can't be read,
-/// are left out. What is damaged is a cut-out of three times the face's box, 640 pixels at most.
+/// The face that counts of each picture, as it is and after every kind of damage at two strengths; pictures without a face are left out, those that
+/// can't be read are named beside. What is damaged is a cut-out of three times the face's box, 640 pixels at most.
 ///
 /// # Errors
 /// When the engine fails.
@@ -208,13 +230,16 @@ pub async fn embed_damaged(
     engine: &FaceEngine,
     samples: &[Sample],
     done: &(dyn Fn() + Sync),
-) -> Result<Vec<Tried>, EvaluationError> {
+) -> Result<(Vec<Tried>, Vec<Unreadable>), EvaluationError> {
     let files: Vec<PathBuf> = samples.iter().map(|s| s.path.clone()).collect();
     let one = |file: PathBuf| async move {
-        let Ok(picture) = opened(file).await else { return Ok(None) };
+        let picture = match opened(file.clone()).await {
+            Ok(picture) => picture,
+            Err(why) => return Ok(Err(Unreadable { path: file, why })),
+        };
         let faces = engine.detect_still(&picture, None).await?;
         let Some(index) = choose(&faces, Choice::Largest, (picture.width(), picture.height())) else {
-            return Ok(None);
+            return Ok(Ok(None));
         };
         let (cut, landmarks) = cut_for_damage(&picture, &faces[index]);
         let mut attempts = vec![attempt(engine, cut.clone(), landmarks, None, 0).await?];
@@ -223,11 +248,17 @@ pub async fn embed_damaged(
                 attempts.push(attempt(engine, cut.clone(), landmarks, Some(damage), seed).await?);
             }
         }
-        Ok(Some(attempts))
+        Ok(Ok(Some(attempts)))
     };
-    let tried = run(engine, &files, one, done).await?;
-    let found = samples.iter().zip(tried).filter_map(|(sample, attempts)| Some((sample, attempts?)));
-    Ok(found.map(|(sample, attempts)| Tried { person: sample.person.clone(), attempts }).collect())
+    let (mut tried, mut unreadable) = (Vec::new(), Vec::new());
+    for (sample, attempts) in samples.iter().zip(run(engine, &files, one, done).await?) {
+        match attempts {
+            Ok(Some(attempts)) => tried.push(Tried { person: sample.person.clone(), attempts }),
+            Ok(None) => {}
+            Err(bad) => unreadable.push(bad),
+        }
+    }
+    Ok((tried, unreadable))
 }
 
 /// The part of a picture around a face, and the landmarks in it.

@@ -111,7 +111,7 @@ const MUCH_TURNED: f32 = 0.3;
 const HIDDEN: f32 = -1.2;
 const STANDS_OUT: f32 = 0.6;
 
-/// Weights of the logistic model, fitted by `scripts/fit-quality.py` to features of `visage eval quality` on damaged portraits; docs/quality.md.
+/// Weights of the logistic model, fitted by `scripts/fit-quality.py` to features of `visage eval quality` on damaged portraits; docs/evaluation.md, section Quality.
 const BIAS: f32 = 5.401;
 const SCORE: f32 = 5.071;
 const EYES: f32 = 1.967;

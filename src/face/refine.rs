@@ -1,6 +1,6 @@
 //! Landmarks of a face that the detector saw small, found again in a close-up.
 //!
-//! A face of 18 pixels in the detector's input may have 60 in the frame: its landmarks are then off by a seventh of the eye distance, and the
+//! A face of 18 pixels in the detector's input may have 60 in the frame: its landmarks are then off by a sixth of the eye distance, and the
 //! crop that is embedded is aligned by them. [`Closeup`] cuts the face out at a resolution at which the detector places landmarks well;
 //! [`Closeup::landmarks`] brings what it finds there back into the frame. Pure; docs/small-faces.md has the figures.
 

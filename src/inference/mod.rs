@@ -67,7 +67,7 @@ pub enum Tiling {
     /// On still pictures: enrolment, identification.
     #[default]
     Stills,
-    /// On camera frames as well; costs two to ten times as much for each.
+    /// On camera frames as well: the detector's cost is about 4 times that of the whole frame at 1080p, 12 at 1440p, 15 at 4K.
     All,
 }
 

@@ -1,6 +1,6 @@
 //! Fetch, convert, verify, put into place: an interrupted pull leaves nothing half-written under a model's name.
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use super::{
     Manifest, ModelError, convert,
@@ -11,6 +11,7 @@ use super::{
 use crate::{
     ids::ModelId,
     inference::manifest::{Convert, ModelEntry, Source},
+    whole_file::WholeFile,
 };
 
 /// What became of a model.
@@ -58,11 +59,11 @@ pub fn pull(
                 // Without a hash in the manifest, the file that was just made is the one to expect from now on.
                 let pin = pin_of(dir, entry);
                 if entry.onnx_sha256.is_empty() {
-                    place(dir, &pin, format!("{}\n", sha256(&onnx)).as_bytes())?;
+                    place(&pin, format!("{}\n", sha256(&onnx)).as_bytes())?;
                 } else if pin.exists() {
                     fs::remove_file(&pin).map_err(ModelError::file(&pin))?;
                 }
-                place(dir, &path_of(dir, entry), &onnx)?;
+                place(&path_of(dir, entry), &onnx)?;
                 return Ok(Pulled::Fetched);
             }
             Err(fault) => tried.push(format!("{}: {fault}", source.from)),
@@ -96,11 +97,11 @@ fn prepare(
     if wanted.is_empty() || *wanted == found { Ok(onnx) } else { Err(Fault::Hash { found, wanted: wanted.clone() }) }
 }
 
-/// Writes a file under a temporary name, then renames it. Readable for everybody: the server may run as another user.
-fn place(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    let mut part = tempfile::NamedTempFile::new_in(dir).map_err(ModelError::file(dir))?;
-    part.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(ModelError::file(path))?;
-    part.write_all(bytes).and_then(|()| part.as_file().sync_all()).map_err(ModelError::file(path))?;
-    part.persist(path).map_err(|e| ModelError::File { path: path.to_owned(), source: e.error })?;
-    Ok(())
+/// Writes a file whole. Readable for everybody: the server may run as another user.
+fn place(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    let written = WholeFile::create(path).and_then(WholeFile::readable_by_all).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.finish()
+    });
+    written.map_err(ModelError::file(path))
 }

@@ -161,13 +161,71 @@ async fn faces_are_followed_through_a_made_scene() {
     assert!(truth.lines().count() > 30 && truth.lines().all(|l| l.split(',').count() == 10));
     let (code, _, err) = run(&["tracking", text(&people), "--scenes", "walk", "--seeds", "2", kept[0], kept[1]]).await;
     assert!(code == 2 && err.contains("does not hold scene walk of number 2"), "{code}: {err}");
+
+    // Other pictures, other options: what was seen then answers another question.
+    let (code, _, err) = run(&[&scene[..], &kept[..], &["--size", "320", "--mirror", "off"]].concat()).await;
+    assert!(code == 2 && err.contains("was made with another --size, --mirror"), "{code}: {err}");
+    std::fs::write(people.join("biden/broken.jpg"), "no picture").unwrap();
+    let (code, _, err) = run(&[&scene[..], &kept[..]].concat()).await;
+    assert!(code == 2 && err.contains("was made with another DIR"), "{code}: {err}");
+    std::fs::remove_file(&footage).unwrap();
+    let (code, made, err) = run(&[&scene[..], &kept[..]].concat()).await;
+    assert!(code == 3 && err.contains("broken.jpg") && made == first, "{code}: {err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promise_can_not_be_tested_on_three_people() {
     let dir = tempfile::tempdir().unwrap();
-    let (code, _, err) = run(&["promise", text(&people(dir.path()))]).await;
-    assert!(code == 1 && err.contains("add people"), "{code}: {err}");
+    let people = people(dir.path());
+    std::fs::write(people.join("biden/broken.jpg"), "no picture").unwrap();
+    let (code, _, err) = run(&["promise", text(&people)]).await;
+    assert!(code == 1 && err.contains("add people") && err.contains("broken.jpg"), "{code}: {err}");
     assert_eq!(run(&["promise"]).await.0, 2);
     assert_eq!(run(&["promise", "--simulated", "2", "--fpir", "1.5"]).await.0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_portraits_are_judged_and_a_broken_one_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let people = dir.path().join("people");
+    folder_of(&people, "astronaut", &["astronaut.png"]);
+    folder_of(&people, "obama", &["obama.jpg", "obama2.jpg"]);
+    let features = dir.path().join("features.jsonl");
+    std::fs::write(&features, "what was there").unwrap();
+    let args = ["quality", text(&people), "--features", text(&features), "--json"];
+    // A failure before the end costs no older file.
+    let single = dir.path().join("single");
+    folder_of(&single, "astronaut", &["astronaut.png"]);
+    let (code, _, err) = run(&["quality", text(&single), "--features", text(&features)]).await;
+    assert!(code == 1 && err.contains("nobody in"), "{code}: {err}");
+    assert_eq!(std::fs::read_to_string(&features).unwrap(), "what was there");
+    let (code, whole, err) = run(&args).await;
+    assert_eq!(code, 0, "{err}");
+    std::fs::write(people.join("obama/broken.jpg"), "no picture").unwrap();
+    let (code, stdout, err) = run(&args).await;
+    assert!(code == 3 && err.contains("broken.jpg"), "{code}: {err}");
+    let object = |text: &str| serde_json::from_str::<Value>(text.trim()).unwrap();
+    let (whole, partly) = (object(&whole), object(&stdout));
+    assert_eq!((&whole["unreadable"], &partly["unreadable"]), (&0.into(), &1.into()));
+    assert_eq!(whole["rows"], partly["rows"], "a picture that can't be read changes no figure");
+    let lines = std::fs::read_to_string(&features).unwrap();
+    assert!(lines.lines().count() > 20, "{lines}");
+    assert!(lines.lines().all(|line| object(line)["recognised"].is_array()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_would_change_nothing_are_refused() {
+    for args in [
+        &["sizes", "dir", "--plot", "a.svg"][..],
+        &["sizes", "dir", "--mirror", "on"],
+        &["widerface", "--truth", "t", "--images", "i", "--embedder", "dlib-resnet"],
+        &["widerface", "--truth", "t", "--predictions", "p", "--size", "640"],
+        &["promise", "--simulated", "1", "--splits", "3"],
+        &["promise", "--simulated", "1", "--embedder", "dlib-resnet"],
+        &["promise", "--simulated", "1", "--size", "640"],
+        &["promise", "--simulated", "1", "--config", "visage.toml"],
+    ] {
+        let (code, _, err) = run(args).await;
+        assert_eq!(code, 2, "{args:?}: {err}");
+    }
 }

@@ -80,7 +80,7 @@ async fn a_gallery_moves_while_it_is_used_stays_moved_and_goes_back_without_work
     assert_eq!((before.0.as_str(), before.1.as_str()), (DLIB, "people/barack-obama"));
     let plan = planned(&server, MOBILE).await;
     assert_eq!((plan.people, plan.faces, plan.embedded, plan.to_embed, plan.missing.len()), (2, 2, 0, 2, 0));
-    for (model, code) in [(DLIB, Code::FailedPrecondition), ("no-such-model", Code::FailedPrecondition)] {
+    for (model, code) in [(DLIB, Code::FailedPrecondition), ("no-such-model", Code::InvalidArgument)] {
         let refused = async {
             let mut answers = gallery(&server).await.reembed_gallery(to(model)).await?.into_inner();
             while answers.message().await?.is_some() {}
@@ -309,6 +309,15 @@ async fn conflicts_name_the_enrolled_face_and_can_be_looked_at() {
     let face = conflict.face.rsplit_once('/').unwrap().1.to_owned();
     assert!(text.contains("unlike own faces") && text.contains(&face), "{text}");
     assert!(image::open(&sheet).unwrap().width() > 320);
+
+    // A sheet that can't be drawn: told after the summary; a name that can't work: before anything is sent.
+    let nowhere = dir.path().join("none/conflicts.png").to_string_lossy().into_owned();
+    let enroll = server.cli(&["enroll", "barack-obama", &image, "--sheet", &nowhere]).output().await.unwrap();
+    let (text, told) = (String::from_utf8_lossy(&enroll.stdout), String::from_utf8_lossy(&enroll.stderr));
+    assert!(enroll.status.code() == Some(1) && text.contains("1 pictures refused"), "{text}");
+    assert!(told.contains("no sheet was drawn: cannot write") && told.contains("none/conflicts.png"), "{told}");
+    let enroll = server.cli(&["enroll", "barack-obama", &image, "--sheet", "conflicts.gif"]).output().await.unwrap();
+    assert!(enroll.status.code() == Some(2) && enroll.stdout.is_empty(), "{enroll:?}");
     let out = dir.path().join("face.jpg").to_string_lossy().into_owned();
     let short = format!("barack-obama/{face}");
     assert!(server.cli(&["person", "face-image", &short, "-o", &out]).status().await.unwrap().success());

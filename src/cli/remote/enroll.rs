@@ -23,7 +23,7 @@ use super::{
 use crate::{
     cli::{
         Globals,
-        error::{Failure, OK, Outcome, PARTLY},
+        error::{FAILED, Failure, OK, Outcome, PARTLY},
         output::{Ink, Io, cell, plain},
         parse, picture_file,
     },
@@ -57,7 +57,8 @@ pub struct Args {
     /// Take the largest face of a picture with several, if it is clearly the largest.
     #[arg(long)]
     pub largest: bool,
-    /// Draw each picture that was refused or doubted beside the enrolled face that speaks against it (PNG or JPEG).
+    /// Draw each picture that was refused or doubted beside the enrolled face that speaks against it (PNG or JPEG). A sheet that can't be
+    /// drawn changes nothing about the enrolment and ends in exit code 1.
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
 }
@@ -73,7 +74,7 @@ pub(super) struct Verdict {
     similar: String,
     /// Enrolled faces that speak against it.
     pub(super) conflicts: Vec<Conflict>,
-    /// The face in the picture, when exactly one was found.
+    /// The face in the picture; of several the widest.
     pub(super) bbox: Option<BoundingBox>,
 }
 
@@ -99,9 +100,12 @@ struct Tally {
     verdicts: Vec<Verdict>,
 }
 
-/// Runs `enroll`. Exit code 0 when all pictures are enrolled, 3 when some were refused; a failure comes after the summary of what
-/// was done before it.
+/// Runs `enroll`. Exit code 0 when all pictures are enrolled, 3 when some were refused, 1 when the sheet could not be drawn; a failure comes
+/// after the summary of what was done before it.
 pub async fn run(args: Args, globals: &Globals, io: &mut Io<'_>) -> Outcome {
+    if let Some(sheet) = &args.sheet {
+        picture_file::check_drawn(sheet)?;
+    }
     let (sources, empty) = match (&args.from_dir, &args.person) {
         (Some(dir), _) => {
             let dir = dir.clone();
@@ -125,17 +129,20 @@ pub async fn run(args: Args, globals: &Globals, io: &mut Io<'_>) -> Outcome {
     let mut tally = Tally::default();
     let ended = enroll(&server, &args, &sources, &mut tally, io).await;
     let begun = tally.created > 0 || !tally.verdicts.is_empty();
-    if let (Some(sheet), true) = (&args.sheet, begun) {
-        draw_sheet(&server, sheet, &tally.verdicts, io).await?;
-    }
     match ended {
-        Ok(()) => summarise(&sources, &tally, io),
-        Err(failure) if failure.quiet || !begun => Err(failure),
-        Err(failure) => {
-            summarise(&sources, &tally, io)?;
-            Err(failure)
+        Err(failure) if failure.quiet || !begun => return Err(failure),
+        _ => {}
+    }
+    let mut exit = summarise(&sources, &tally, io)?;
+    if let Some(sheet) = &args.sheet {
+        // What was enrolled is enrolled, and a failure of the enrolment matters more than one of the sheet.
+        if let Err(failure) = draw_sheet(&server, sheet, &tally.verdicts, io).await {
+            let causes = failure.causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
+            io.remark(format!("warning: no sheet was drawn: {}{causes}", failure.message))?;
+            exit = FAILED;
         }
     }
+    ended.map(|()| exit)
 }
 
 async fn enroll(

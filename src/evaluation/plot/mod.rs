@@ -7,11 +7,12 @@ mod canvas;
 mod draw;
 pub mod panels;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use plotters::prelude::{IntoDrawingArea, SVGBackend};
 
 use super::EvaluationError;
+use crate::whole_file;
 
 /// Width and height of a panel, pixels.
 const PANEL: (u32, u32) = (760, 540);
@@ -110,14 +111,18 @@ pub fn save(path: &Path, title: &str, panels: &[Panel]) -> Result<(), Evaluation
             draw::figure(&area, title, TITLE, columns, panels)?;
             area.present().map_err(|e| EvaluationError::Drawing(e.to_string()))?;
         }
-        return fs::write(path, text).map_err(EvaluationError::file(path));
+        return whole_file::write(path, text.as_bytes()).map_err(written(path));
     }
     let mut image = image::RgbImage::new(size.0, size.1);
     {
         let area = canvas::Canvas(&mut image).into_drawing_area();
         draw::figure(&area, title, TITLE, columns, panels)?;
     }
-    image.save(path).map_err(|e| EvaluationError::Drawing(format!("{}: {e}", path.display())))
+    whole_file::write_picture(path, &image).map_err(written(path))
+}
+
+fn written(path: &Path) -> impl FnOnce(std::io::Error) -> EvaluationError + '_ {
+    |e| EvaluationError::Drawing(format!("{}: {e}", path.display()))
 }
 
 fn is_svg(path: &Path) -> bool {
@@ -137,6 +142,8 @@ pub fn check(path: &Path) -> Result<(), EvaluationError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::evaluation::Scores;
 

@@ -10,7 +10,7 @@ use image::RgbImage;
 use crate::{
     evaluation::{
         EvaluationError,
-        faces::{self, Choice},
+        faces::{self, Choice, Unreadable},
     },
     face::{Detection, Embedding, FaceEngine},
     frame::{Picture, crop},
@@ -34,7 +34,8 @@ pub struct Photo {
     pub looks: Vec<(Embedding, f32)>,
 }
 
-/// Photographs of people, `people[i]` being whose face file `i` shows; files without a face are left out. `done` hears of each.
+/// Photographs of people, `people[i]` being whose face file `i` shows; files without a face are left out, those that can't be
+/// read are named beside. `done` hears of each.
 ///
 /// # Errors
 /// When the engine fails.
@@ -43,13 +44,16 @@ pub async fn photos(
     files: &[PathBuf],
     people: &[usize],
     done: &(dyn Fn() + Sync),
-) -> Result<Vec<Photo>, EvaluationError> {
+) -> Result<(Vec<Photo>, Vec<Unreadable>), EvaluationError> {
     let one = |(number, file): (usize, PathBuf)| async move {
-        let Ok(Ok(picture)) = tokio::task::spawn_blocking(move || faces::open(&file)).await else { return Ok(None) };
+        let picture = match faces::opened(file.clone()).await {
+            Ok(picture) => picture,
+            Err(why) => return Ok(Err(Unreadable { path: file, why })),
+        };
         let found = engine.detect_still(&picture, None).await?;
         let size = (picture.width(), picture.height());
-        let Some(face) = faces::choose(&found, Choice::Largest, size).map(|i| found[i]) else { return Ok(None) };
-        let Some(embedding) = engine.embed(&picture, &[face]).await?.pop() else { return Ok(None) };
+        let Some(face) = faces::choose(&found, Choice::Largest, size).map(|i| found[i]) else { return Ok(Ok(None)) };
+        let Some(embedding) = engine.embed(&picture, &[face]).await?.pop() else { return Ok(Ok(None)) };
         let mut looks = Vec::with_capacity(LOOKS);
         let mut dice = Rng::with_seed(number as u64);
         for _ in 0..LOOKS {
@@ -63,15 +67,18 @@ pub async fn photos(
         if looks.is_empty() {
             looks.push((embedding.clone(), engine.measure(&picture, &face).value));
         }
-        Ok::<_, EvaluationError>(people.get(number).map(|&person| Photo { person, embedding, looks }))
+        Ok::<_, EvaluationError>(Ok(people.get(number).map(|&person| Photo { person, embedding, looks })))
     };
     let mut results = stream::iter(files.iter().cloned().enumerate()).map(one).buffered(2 * engine.workers());
-    let mut photos = Vec::with_capacity(files.len());
+    let (mut photos, mut unreadable) = (Vec::with_capacity(files.len()), Vec::new());
     while let Some(photo) = results.next().await {
-        photos.extend(photo?);
+        match photo? {
+            Ok(photo) => photos.extend(photo),
+            Err(bad) => unreadable.push(bad),
+        }
         done();
     }
-    Ok(photos)
+    Ok((photos, unreadable))
 }
 
 /// The face as a camera might see it.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     face::{Detection, Quality},
     frame::BBox,
+    inference::Tiling,
 };
 
 /// A face that the engine found in a frame.
@@ -59,6 +60,44 @@ pub struct Moment {
     pub seen: Vec<Seen>,
 }
 
+/// What footage was made from and with, besides scene, number and embedder: other footage answers another question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// SHA-256 over names and contents of the pictures of the people.
+    pub people: String,
+    /// The same of the backgrounds; empty when they are made.
+    pub background: String,
+    /// Detector.
+    pub detector: String,
+    /// Longer side of its input, pixels.
+    pub detector_size: u32,
+    /// Where pictures are looked at in tiles.
+    pub tiling: Tiling,
+    /// Least score of a face in the pictures, 0 to 1.
+    pub min_score: f32,
+    /// Least score of a face in the scenes, 0 to 1.
+    pub low_score: f32,
+    /// Whether the mirror image was embedded, too.
+    pub mirror: bool,
+}
+
+impl Setup {
+    /// What is different here, in the words of the command line; nothing when both are alike.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let all = [
+            ("DIR", self.people != other.people),
+            ("--background", self.background != other.background),
+            ("models.detector", self.detector != other.detector),
+            ("--size", self.detector_size != other.detector_size),
+            ("inference.tiling", self.tiling != other.tiling && self.detector_size == other.detector_size),
+            ("--min-score", self.min_score.to_bits() != other.min_score.to_bits()),
+            ("track.low_score", self.low_score.to_bits() != other.low_score.to_bits()),
+            ("--mirror", self.mirror != other.mirror),
+        ];
+        all.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+}
+
 /// A scene as it was seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Footage {
@@ -68,6 +107,8 @@ pub struct Footage {
     pub seed: u64,
     /// Embedder.
     pub model: String,
+    /// What else it rests on.
+    pub setup: Setup,
     /// Width and height of its frames, pixels.
     pub size: (u32, u32),
     /// Frames, in order.
@@ -84,4 +125,41 @@ pub fn judge(footage: &Footage, trail: &Trail) -> metrics::Figures {
         tracks: told.iter().filter_map(|(track, i)| Some((*track, moment.seen.get(*i)?.detection.bbox))).collect(),
     });
     metrics::judge(&frames.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A setup for tests.
+    pub(super) fn setup() -> Setup {
+        Setup {
+            people: "p".into(),
+            background: String::new(),
+            detector: "d".into(),
+            detector_size: 640,
+            tiling: Tiling::Stills,
+            min_score: 0.8,
+            low_score: 0.3,
+            mirror: false,
+        }
+    }
+
+    #[test]
+    fn footage_of_another_setup_is_told_apart_also_after_a_file() {
+        let one = setup();
+        let again: Setup = serde_json::from_str(&serde_json::to_string(&one).unwrap()).unwrap();
+        assert_eq!(one.differences(&again), Vec::<&str>::new());
+        let other = Setup {
+            people: "q".into(),
+            background: "b".into(),
+            detector_size: 320,
+            tiling: Tiling::Off,
+            min_score: 0.5,
+            mirror: true,
+            ..one.clone()
+        };
+        assert_eq!(one.differences(&other), ["DIR", "--background", "--size", "--min-score", "--mirror"]);
+        assert_eq!(one.differences(&Setup { tiling: Tiling::Off, ..one.clone() }), ["inference.tiling"]);
+    }
 }

@@ -133,7 +133,14 @@ mod tests {
             seen: frame.iter().map(seen).collect(),
         };
         let moments = frames.iter().enumerate().map(moment).collect();
-        Footage { scene: "made".into(), seed: 0, model: "m".into(), size: (640, 360), moments }
+        Footage {
+            scene: "made".into(),
+            seed: 0,
+            model: "m".into(),
+            setup: super::super::tests::setup(),
+            size: (640, 360),
+            moments,
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use futures::{StreamExt, stream};
 
 use super::{
-    Footage, Moment, Seen, Truth,
+    Footage, Moment, Seen, Setup, Truth,
     scene::{SIZE, Scene},
     studio::Studio,
 };
@@ -13,7 +13,7 @@ use crate::{
     frame::Picture,
 };
 
-/// Renders a scene and looks at every frame; faces from `min_score` (0 to 1) on. Every face that is large enough for the embedder is embedded, so
+/// Renders a scene and looks at every frame; faces from `setup.low_score` on. Every face that is large enough for the embedder is embedded, so
 /// that any tracker may ask for it. `done` hears of each frame.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub async fn watch(
     engine: &FaceEngine,
     studio: &Studio,
     scene: &Scene,
-    min_score: f32,
+    setup: &Setup,
     done: &(dyn Fn() + Sync),
 ) -> Result<Footage, EvaluationError> {
     let shooting =
@@ -30,7 +30,7 @@ pub async fn watch(
     let shooting = &shooting;
     let one = |number: usize| async move {
         let picture = Picture::from_rgb(shooting.frame(number));
-        let detections = engine.detect(&picture, Some(min_score)).await?;
+        let detections = engine.detect(&picture, Some(setup.low_score)).await?;
         let least = engine.embedder().embedder.as_ref().map_or(0.0, |e| e.min_face_px);
         let qualities: Vec<_> = detections.iter().map(|d| engine.measure(&picture, d)).collect();
         let large: Vec<Detection> =
@@ -55,5 +55,5 @@ pub async fn watch(
     }
     drop(results);
     let model = engine.embedder().id.to_string();
-    Ok(Footage { scene: scene.name.clone(), seed: scene.seed, model, size: SIZE, moments })
+    Ok(Footage { scene: scene.name.clone(), seed: scene.seed, model, setup: setup.clone(), size: SIZE, moments })
 }

@@ -99,6 +99,10 @@ pub(super) fn weights(groups: &[Group], bin: &[u8]) -> Result<HashMap<String, Co
     let mut out = HashMap::new();
     for weight in groups.iter().flat_map(|g| &g.weights) {
         let fail = |text: &str| ConvertError(format!("weight {}: {text}", weight.name));
+        // The bytes of a weight bound its axes only as long as none is 0.
+        if weight.shape.contains(&0) {
+            return Err(fail("a shape with an empty axis"));
+        }
         let count = weight.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or_else(|| fail("too large"))?;
         let mut take = |bytes: usize| {
             let bytes = count.checked_mul(bytes).ok_or_else(|| fail("too large"))?;
@@ -167,5 +171,18 @@ mod tests {
         )
         .unwrap();
         assert_eq!(weights(&groups, &[0, 0x3c, 0, 0xc0]).unwrap()["a"].values, [1.0, -2.0]);
+    }
+
+    #[test]
+    fn an_empty_axis_is_refused_before_anything_loops_over_the_others() {
+        let one = |shape: &str, bytes: &[u8]| {
+            let text = format!(r#"[{{"weights": [{{"name": "a", "shape": {shape}, "dtype": "float32"}}]}}]"#);
+            let groups: Vec<Group> = serde_json::from_str(&text).unwrap();
+            weights(&groups, bytes).map(|read| read["a"].values.clone())
+        };
+        assert!(one("[0, 1, 1099511627776, 1099511627776]", &[]).unwrap_err().to_string().contains("empty axis"));
+        assert!(one("[1099511627776, 1099511627776, 0]", &[]).is_err());
+        assert_eq!(one("[1, 1, 1, 1]", &[0, 0, 128, 63]).unwrap(), [1.0]);
+        assert_eq!(one("[]", &[0, 0, 128, 63]).unwrap(), [1.0], "a scalar");
     }
 }

@@ -16,12 +16,13 @@ use crate::{
         error::{Failure, Outcome},
         local::configured,
         output::Io,
+        picture_file,
     },
     config::Config,
     evaluation::{
         Found,
         discard::{self, Curve},
-        faces::{Choice, Face},
+        faces::{self, Choice, Face, Unreadable},
         gallery::{self, Faces, LeaveOneOut},
         open_set::{self, Probe},
         people::{self, Sample},
@@ -121,7 +122,7 @@ impl Places {
 /// Runs `eval gallery`.
 pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     if let Some(file) = &args.sheet {
-        sheet::check(file)?;
+        picture_file::check_drawn(file)?;
     }
     let lab = Lab::open(&args.common)?;
     let places = Places::find(&args, io)?;
@@ -141,12 +142,13 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         if let Some(engine) = engine {
             engine.shutdown().await;
         }
-        let (result, found) = result?;
-        exit = exit.max(result.lost.exit());
-        if first_found.is_empty() {
+        let (result, found, mut bad) = result?;
+        if results.is_empty() {
             if let Some(samples) = &places.people {
-                words::name_unreadable(io, samples, &found)?;
+                bad.extend(faces::unreadable(samples, &found));
             }
+            words::name_unreadable(io, &bad)?;
+            exit = words::exit(&bad);
             first_found = found;
         }
         results.push(result);
@@ -178,7 +180,7 @@ async fn one(
     enrolled: Option<&Enrolled>,
     engine: Option<&FaceEngine>,
     io: &mut Io<'_>,
-) -> std::result::Result<(Result, Vec<Found>), Failure> {
+) -> std::result::Result<(Result, Vec<Found>, Vec<Unreadable>), Failure> {
     let spec = lab.spec(id)?;
     let (mut faces, mut kept, mut quality, mut found) = (Faces::default(), Vec::new(), Vec::new(), Vec::new());
     if let (Some(samples), Some(engine)) = (&places.people, engine) {
@@ -201,10 +203,17 @@ async fn one(
         }
     }
     let (mut strangers, mut unknown) = (Vec::new(), Vec::new());
-    let mut probe_pictures = Vec::new();
+    let (mut probe_pictures, mut bad) = (Vec::new(), Vec::new());
+    // A picture that can't be read shows nobody, and is named.
+    let mut seen_in = |seen: std::result::Result<Vec<Face>, Unreadable>| {
+        seen.unwrap_or_else(|unreadable| {
+            bad.push(unreadable);
+            Vec::new()
+        })
+    };
     if let Some(engine) = engine {
-        for face in lab::embed_every(engine, &places.strangers, "strangers", io).await?.into_iter().flatten().flatten()
-        {
+        let seen = lab::embed_every(engine, &places.strangers, "strangers", io).await?;
+        for face in seen.into_iter().flat_map(&mut seen_in) {
             let hits = faces.search(&face.embedding, None)?;
             strangers.push(hits.first().map_or(f32::NEG_INFINITY, |hit| hit.similarity));
             deciding.push(Probe::new(&hits, None).map_err(anyhow::Error::from)?);
@@ -212,7 +221,7 @@ async fn one(
         }
         let seen = lab::embed_every(engine, &places.probes, "probes", io).await?;
         for (path, seen) in places.probes.iter().zip(seen) {
-            probe_pictures.push(probe(path, &seen.unwrap_or_default(), &faces, &spec)?);
+            probe_pictures.push(probe(path, &seen_in(seen), &faces, &spec)?);
         }
     }
     let thresholds = open_set::thresholds(&spec);
@@ -231,7 +240,7 @@ async fn one(
         searches,
         strangers,
     };
-    Ok((result, found))
+    Ok((result, found, bad))
 }
 
 /// A picture of several faces; those that the server would call too small get no candidates.

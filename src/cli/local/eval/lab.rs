@@ -9,13 +9,16 @@ use crate::{
     config::Config,
     evaluation::{
         Found,
-        faces::{self, Choice, Face},
+        faces::{self, Choice, Face, Unreadable},
         hardship::Tried,
         people::Sample,
     },
     face::FaceEngine,
     ids::ModelId,
-    inference::manifest::{EmbedderSpec, Role},
+    inference::{
+        Tiling,
+        manifest::{EmbedderSpec, Role},
+    },
     models::{self, Manifest, locate, manifest},
 };
 
@@ -25,7 +28,8 @@ pub struct Common {
     /// Embedder to evaluate; repeat it, or separate ids by commas, to see several beside each other [default: models.embedder].
     #[arg(long = "embedder", value_name = "ID", value_delimiter = ',')]
     pub embedders: Vec<ModelId>,
-    /// Longer side of the detector's input in pixels, or `original`; nothing is enlarged [default: inference.detector_size].
+    /// Longer side of the detector's input in pixels, or `original`; nothing is enlarged, and no tiles are looked at [default:
+    /// inference.detector_size, and inference.tiling].
     #[arg(long, value_name = "PX", value_parser = size)]
     pub size: Option<u32>,
     /// Least detector score of a face, 0 to 1 [default: inference.min_score].
@@ -106,6 +110,8 @@ impl Lab {
         let mut config = configured::load(common.config.as_deref(), &[]).map_err(anyhow::Error::from)?;
         if let Some(size) = common.size {
             config.inference.detector_size = size;
+            // Tiles would look at a finer scale than the one asked for.
+            config.inference.tiling = Tiling::Off;
         }
         if let Some(score) = common.min_score {
             config.inference.min_score = score;
@@ -126,6 +132,12 @@ impl Lab {
             }
         }
         Ok(Self { config, manifest, embedders, mirror: common.mirror })
+    }
+
+    /// The detector at one size: no tiles, whatever the configuration says.
+    pub fn untiled(mut self) -> Self {
+        self.config.inference.tiling = Tiling::Off;
+        self
     }
 
     /// The embedders to evaluate, in the order asked for.
@@ -233,7 +245,7 @@ pub async fn embed_every(
     files: &[PathBuf],
     what: &str,
     io: &Io<'_>,
-) -> Result<Vec<Option<Vec<Face>>>, Failure> {
+) -> Result<Vec<Result<Vec<Face>, Unreadable>>, Failure> {
     let bar = bar(io, what, files.len());
     let found = faces::embed_every(engine, files, &|| bar.inc(1)).await;
     bar.finish_and_clear();
@@ -244,7 +256,11 @@ pub async fn embed_every(
 ///
 /// # Errors
 /// When the engine fails.
-pub async fn embed_damaged(engine: &FaceEngine, samples: &[Sample], io: &Io<'_>) -> Result<Vec<Tried>, Failure> {
+pub async fn embed_damaged(
+    engine: &FaceEngine,
+    samples: &[Sample],
+    io: &Io<'_>,
+) -> Result<(Vec<Tried>, Vec<Unreadable>), Failure> {
     let bar = bar(io, engine.embedder().id.as_str(), samples.len());
     let tried = faces::embed_damaged(engine, samples, &|| bar.inc(1)).await;
     bar.finish_and_clear();
@@ -294,6 +310,14 @@ mod tests {
         assert!(size("0").is_err() && size("big").is_err() && size("9000").is_err());
         assert_eq!(share("0.5"), Ok(0.5));
         assert!(share("1.5").is_err() && share("NaN").is_err());
+    }
+
+    #[test]
+    fn a_size_asked_for_is_the_size_that_runs() {
+        let tiling = |common: &Common| Lab::open(common).unwrap().config().inference.tiling;
+        assert_eq!(tiling(&Common::default()), Tiling::Stills);
+        assert_eq!(tiling(&Common { size: Some(320), ..Common::default() }), Tiling::Off);
+        assert_eq!(Lab::open(&Common::default()).unwrap().untiled().config().inference.tiling, Tiling::Off);
     }
 
     #[test]

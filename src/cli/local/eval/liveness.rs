@@ -39,7 +39,7 @@ pub struct Args {
     /// Score the real pictures only: for a folder of your own attacks.
     #[arg(long)]
     pub real_only: bool,
-    /// Longer side of the detector's input in pixels, or `original` [default: inference.detector_size].
+    /// Longer side of the detector's input in pixels, or `original`; no tiles are looked at [default: inference.detector_size].
     #[arg(long, value_name = "PX", value_parser = lab::size)]
     pub size: Option<u32>,
     /// Least detector score of a face, 0 to 1 [default: inference.min_score].

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     lab::{self, Common, Lab},
-    promise_report as report,
+    promise_report as report, words,
 };
 use crate::{
     cli::{
@@ -12,6 +12,7 @@ use crate::{
         output::Io,
     },
     evaluation::{
+        faces::Unreadable,
         people,
         promise::{
             looks::{self, Photo},
@@ -43,8 +44,9 @@ pub struct Args {
     /// What the dice begin with.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..1_000_000))]
     pub seed: u64,
-    /// No pictures: simulate so many sites of each kind, on distributions that nothing was tuned on.
-    #[arg(long, value_name = "SITES", conflicts_with_all = ["dirs", "strangers"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// No pictures, no models: simulate so many sites of each kind, on distributions that nothing was tuned on.
+    #[arg(long, value_name = "SITES", conflicts_with_all = ["dirs", "strangers", "splits", "embedders", "size", "min_score", "mirror"],
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub simulated: Option<u32>,
     /// Models, detector, plot.
     #[command(flatten)]
@@ -62,15 +64,23 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         crate::evaluation::plot::check(plot)?;
     }
     if let Some(sites) = args.simulated {
+        // A file that the environment names is there for other commands, too.
+        if args.common.config.is_some() && std::env::var_os("VISAGE_CONFIG").is_none() {
+            return Err(Failure::usage("--simulated asks no models, so --config would change nothing"));
+        }
         return simulated(&args, sites as usize, io).await;
     }
     let lab = Lab::open(&args.common)?;
-    let mut all = Vec::new();
+    let (mut all, mut exit) = (Vec::new(), OK);
     for id in lab.embedders() {
         let engine = lab.engine(id).await?;
         let photos = photos(&args, &engine, io).await;
         engine.shutdown().await;
-        let photos = photos?;
+        let (photos, bad) = photos?;
+        if all.is_empty() {
+            words::name_unreadable(io, &bad)?;
+            exit = words::exit(&bad);
+        }
         let bar = lab::bar(io, "splits", args.fpir.len() * args.splits as usize);
         let mut outcomes = Vec::new();
         for fpir in &args.fpir {
@@ -91,11 +101,11 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         report::plot(file, &all)?;
         io.remark(format!("plot: {}", file.display()))?;
     }
-    Ok(OK)
+    Ok(exit)
 }
 
-/// Everybody's photographs with looks; each picture of a stranger is a person.
-async fn photos(args: &Args, engine: &FaceEngine, io: &Io<'_>) -> Result<Vec<Photo>, Failure> {
+/// Everybody's photographs with looks; each picture of a stranger is a person. Beside them the pictures that can't be read.
+async fn photos(args: &Args, engine: &FaceEngine, io: &Io<'_>) -> Result<(Vec<Photo>, Vec<Unreadable>), Failure> {
     let (mut files, mut whose, mut names) = (Vec::new(), Vec::new(), Vec::<(usize, String)>::new());
     for (folder, dir) in args.dirs.iter().enumerate() {
         for sample in people::read(dir)? {

@@ -1,10 +1,6 @@
 //! `visage eval quality`: good portraits damaged in known ways. How much is still recognised, and does the face quality number know?
 
-use std::{
-    fs::File,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{io::Write as _, path::PathBuf};
 
 use serde_json::json;
 
@@ -24,6 +20,7 @@ use crate::{
         people,
         plot::{self, panels},
     },
+    whole_file::WholeFile,
 };
 
 /// False match rate that fixes the threshold.
@@ -47,13 +44,22 @@ pub struct Args {
 pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     let lab = Lab::open(&args.common)?;
     let samples = people::read(&args.dir)?;
-    let mut features = args.features.as_deref().map(open).transpose()?;
-    let mut results = Vec::new();
+    let unwritten = |e: std::io::Error| {
+        let file = args.features.as_deref().unwrap_or(&args.dir).display();
+        Failure::new(format!("{file} can't be written")).because(&e)
+    };
+    // Begun before the work, so that a faulty name costs no hour; whole at the end, so that a failure costs no older file.
+    let mut features = args.features.as_deref().map(WholeFile::create).transpose().map_err(unwritten)?;
+    let (mut results, mut exit, mut unreadable) = (Vec::new(), OK, 0);
     for id in lab.embedders() {
         let engine = lab.engine(id).await?;
         let tried = lab::embed_damaged(&engine, &samples, io).await;
         engine.shutdown().await;
-        let tried = tried?;
+        let (tried, bad) = tried?;
+        if results.is_empty() {
+            words::name_unreadable(io, &bad)?;
+            (exit, unreadable) = (words::exit(&bad), bad.len());
+        }
         let result = hardship::judge(&tried, FMR);
         if result.rows.iter().all(|row| row.comparisons == 0) {
             return Err(EvaluationError::TooLittle(format!(
@@ -63,12 +69,12 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
             .into());
         }
         if let Some(file) = &mut features {
-            write_features(file, id.as_str(), &tried, result.threshold)
-                .map_err(|e| Failure::new("the features can't be written").because(&e))?;
+            write_features(file, id.as_str(), &tried, result.threshold).map_err(unwritten)?;
         }
         results.push((id.to_string(), result));
     }
-    report(&results, io)?;
+    features.map(WholeFile::finish).transpose().map_err(unwritten)?;
+    report(&results, unreadable, io)?;
     if let Some(file) = &args.common.plot {
         let curves: Vec<_> = results.iter().map(|(name, r)| (name.as_str(), &r.curve)).collect();
         let of = |(name, r): &(String, Hardship)| (name.clone(), r.bins.clone());
@@ -77,15 +83,11 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         plot::save(file, &format!("visage eval quality: {}", args.dir.display()), &drawn)?;
         io.remark(format!("plot: {}", file.display()))?;
     }
-    Ok(OK)
-}
-
-fn open(path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|e| Failure::new(format!("{} can't be written", path.display())).because(&e))
+    Ok(exit)
 }
 
 /// A line a face: its features, and for each other picture of its person whether the comparison succeeds.
-fn write_features(file: &mut File, model: &str, tried: &[Tried], threshold: f32) -> std::io::Result<()> {
+fn write_features(file: &mut WholeFile, model: &str, tried: &[Tried], threshold: f32) -> std::io::Result<()> {
     let plain = |t: &Tried| t.attempts.iter().find(|a| a.damage.is_none()).and_then(|a| a.face.clone());
     let undamaged: Vec<_> = tried.iter().map(plain).collect();
     for (i, picture) in tried.iter().enumerate() {
@@ -110,11 +112,11 @@ fn write_features(file: &mut File, model: &str, tried: &[Tried], threshold: f32)
     Ok(())
 }
 
-fn report(results: &[(String, Hardship)], io: &mut Io<'_>) -> Result<(), Failure> {
+fn report(results: &[(String, Hardship)], unreadable: usize, io: &mut Io<'_>) -> Result<(), Failure> {
     for (model, result) in results {
         if io.json {
             io.object(&json!({
-                "model": model, "fmr": result.fmr, "threshold": result.threshold, "rows": result.rows,
+                "model": model, "unreadable": unreadable, "fmr": result.fmr, "threshold": result.threshold, "rows": result.rows,
                 "error_versus_discard": result.curve, "gain": result.curve.gain(), "bins": result.bins,
             }))?;
             continue;

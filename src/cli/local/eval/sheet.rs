@@ -13,19 +13,8 @@ use crate::{
         faces, gallery,
         people::Sample,
     },
+    whole_file,
 };
-
-/// Whether the file's ending is one of a picture.
-///
-/// # Errors
-/// When it is neither PNG nor JPEG.
-pub fn check(file: &Path) -> std::result::Result<(), Failure> {
-    let ending = file.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).unwrap_or_default();
-    if ["png", "jpg", "jpeg"].contains(&ending.as_str()) {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("{} ends neither in .png nor in .jpg", file.display())))
-}
 
 /// Draws and writes the sheet of one model.
 ///
@@ -67,6 +56,6 @@ pub fn write(
             couples: couples(result.searches.odd_ones(count), &|c| c.similarity < same),
         },
     ];
-    let sheet = contact_sheet::draw(&sections);
-    sheet.save(file).map_err(|e| Failure::new(format!("cannot write {}", file.display())).because(&e))
+    whole_file::write_picture(file, &contact_sheet::draw(&sections))
+        .map_err(|e| Failure::new(format!("cannot write {}", file.display())).because(&e))
 }

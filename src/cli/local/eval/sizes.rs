@@ -31,9 +31,12 @@ pub struct Args {
     /// Least score of the truth, 0 to 1.
     #[arg(long, value_name = "SCORE", default_value_t = 0.9, value_parser = lab::share)]
     pub truth_score: f32,
-    /// Models and detector.
-    #[command(flatten)]
-    pub common: Common,
+    /// Score from which a face counts as found in the last column but one, 0 to 1 [default: inference.min_score].
+    #[arg(long, value_name = "SCORE", value_parser = lab::share)]
+    pub min_score: Option<f32>,
+    /// The server's configuration file (TOML): `models.detector` and the section `[inference]` count.
+    #[arg(long, value_name = "FILE", env = "VISAGE_CONFIG")]
+    pub config: Option<PathBuf>,
 }
 
 /// Runs `eval sizes`.
@@ -41,7 +44,8 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     if let Some(bad) = args.sizes.iter().chain([&args.truth_size]).find(|s| !(32..=8192).contains(*s)) {
         return Err(Failure::usage(format!("{bad} is no size: give pixels from 32 to 8192")));
     }
-    let lab = Lab::open(&args.common)?;
+    let common = Common { min_score: args.min_score, config: args.config.clone(), ..Common::default() };
+    let lab = Lab::open(&common)?;
     let mut files = Vec::new();
     for dir in &args.dirs {
         files.extend(people::pictures(dir)?);

@@ -2,24 +2,24 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, BufWriter, Write},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
 };
 
 use super::{
     lab::{self, Common, Lab},
-    tracking_report as report,
+    tracking_report as report, words,
 };
 use crate::{
     cli::{
-        error::{Failure, OK, Outcome},
+        error::{Failure, Outcome},
         output::Io,
     },
     evaluation::{
-        faces::{self, Choice},
+        faces::{self, Choice, Unreadable},
         people,
         tracking::{
-            Footage, Trail,
+            Footage, Setup, Trail,
             follow::{self, Settings},
             judge,
             metrics::Figures,
@@ -31,6 +31,8 @@ use crate::{
     },
     face::FaceEngine,
     frame::{annotate, crop},
+    models::sha256,
+    whole_file::{self, WholeFile},
 };
 
 /// Frames drawn of each scene.
@@ -51,7 +53,8 @@ pub struct Args {
     /// Pictures to put behind the people; without it backgrounds are made.
     #[arg(long, value_name = "DIR")]
     pub background: Option<PathBuf>,
-    /// Keep what the networks saw in a file, or, when it is there, take it from it: trackers can be compared without running them again.
+    /// Keep what the networks saw in a file, or, when it is there, take it from it: trackers can be compared without running them again. A file
+    /// made from other pictures or with other options is refused.
     #[arg(long, value_name = "FILE")]
     pub footage: Option<PathBuf>,
     /// Write annotated frames of each scene into a folder, one tracker's boxes above the next one's.
@@ -110,39 +113,23 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     };
     let scenes: Vec<Scene> =
         names.iter().flat_map(|name| args.seeds.clone().filter_map(move |seed| Scene::make(name, seed))).collect();
+    let setup = setup(&args, &lab, &settings)?;
     let kept = args.footage.as_deref().filter(|file| file.exists());
-    let footage = match kept {
-        Some(file) => {
-            let mut held = read(file)?;
-            // A file may hold more than is asked for.
-            let place = |held: &[Footage], s: &Scene| {
-                held.iter().position(|f| {
-                    (&f.scene, f.seed) == (&s.name, s.seed) && f.model == model.as_str() && f.size == SIZE
-                })
-            };
-            let chosen = scenes.iter().map(|scene| {
-                let place = place(&held, scene).ok_or_else(|| {
-                    Failure::usage(format!(
-                        "{} does not hold scene {} of number {} seen by {model}",
-                        file.display(),
-                        scene.name,
-                        scene.seed
-                    ))
-                    .hint("name another file, or delete it")
-                })?;
-                Ok(held.swap_remove(place))
-            });
-            chosen.collect::<Result<Vec<_>, Failure>>()?
-        }
+    // Begun before the work: a place that can't be written costs no hour.
+    let keeping = args.footage.as_deref().filter(|_| kept.is_none());
+    let begun = keeping.map(|file| WholeFile::create(file).map_err(unwritten(file))).transpose()?;
+    let (footage, bad) = match kept {
+        // Nothing is read from pictures that were seen before.
+        Some(file) => (chosen(file, &scenes, model.as_str(), &setup)?, Vec::new()),
         None => {
             let engine = lab.engine(model).await?;
-            let footage = shoot(&args, &engine, &scenes, &settings, io).await;
+            let footage = shoot(&args, &engine, &scenes, (&settings, &setup), io).await;
             engine.shutdown().await;
             footage?
         }
     };
-    if let (Some(file), None) = (&args.footage, kept) {
-        write(file, &footage)?;
+    if let (Some(file), Some(begun)) = (keeping, begun) {
+        write(begun, &footage).map_err(unwritten(file))?;
         io.remark(format!("what the networks saw: {}", file.display()))?;
     }
     if let Some(dir) = &args.export {
@@ -155,7 +142,51 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         report::plot(file, &results, model.as_str())?;
         io.remark(format!("plot: {}", file.display()))?;
     }
-    Ok(OK)
+    Ok(words::exit(&bad))
+}
+
+/// What footage rests on. Blocks: reads every picture, as the studio does.
+fn setup(args: &Args, lab: &Lab, settings: &Settings) -> Result<Setup, Failure> {
+    let inference = &lab.config().inference;
+    let of = |files: Vec<PathBuf>, dir: &Path| {
+        // A file that can't be read is none: the studio names it.
+        let line = |file: &PathBuf| {
+            let content = fs::read(file).ok().map(|bytes| sha256(&bytes));
+            format!("{} {}\n", content.unwrap_or_default(), file.strip_prefix(dir).unwrap_or(file).display())
+        };
+        sha256(files.iter().map(line).collect::<String>().as_bytes())
+    };
+    let people = people::read(&args.dir)?.into_iter().map(|s| s.path).collect();
+    let background = args.background.as_deref().map(|dir| Ok::<_, Failure>(of(people::pictures(dir)?, dir)));
+    Ok(Setup {
+        people: of(people, &args.dir),
+        background: background.transpose()?.unwrap_or_default(),
+        detector: lab.config().models.detector.clone(),
+        detector_size: inference.detector_size,
+        tiling: inference.tiling,
+        min_score: inference.min_score,
+        low_score: settings.track.low_score,
+        mirror: settings.spec.mirror,
+    })
+}
+
+/// The scenes out of a file of footage, which may hold more than is asked for.
+fn chosen(file: &Path, scenes: &[Scene], model: &str, setup: &Setup) -> Result<Vec<Footage>, Failure> {
+    let mut held = read(file)?;
+    let refused =
+        |what: String| Failure::usage(format!("{} {what}", file.display())).hint("name another file, or delete it");
+    let take = |scene: &Scene| {
+        let is = |f: &Footage| (&f.scene, f.seed) == (&scene.name, scene.seed) && f.model == model && f.size == SIZE;
+        let place = held.iter().position(is).ok_or_else(|| {
+            refused(format!("does not hold scene {} of number {} seen by {model}", scene.name, scene.seed))
+        })?;
+        let taken = held.swap_remove(place);
+        match taken.setup.differences(setup).as_slice() {
+            [] => Ok(taken),
+            differences => Err(refused(format!("was made with another {}", differences.join(", ")))),
+        }
+    };
+    scenes.iter().map(take).collect()
 }
 
 fn names(asked: &[String]) -> Result<Vec<String>, Failure> {
@@ -198,15 +229,15 @@ fn score(footage: &[Footage], names: &[String], settings: &Settings) -> Vec<Scor
     results
 }
 
-/// Renders and watches the scenes.
+/// Renders and watches the scenes; beside them the pictures that can't be read.
 async fn shoot(
     args: &Args,
     engine: &FaceEngine,
     scenes: &[Scene],
-    settings: &Settings,
+    (settings, setup): (&Settings, &Setup),
     io: &mut Io<'_>,
-) -> Result<Vec<Footage>, Failure> {
-    let studio = studio(args, engine, io).await?;
+) -> Result<(Vec<Footage>, Vec<Unreadable>), Failure> {
+    let (studio, bad) = studio(args, engine, io).await?;
     if let Some(dir) = &args.draw {
         fs::create_dir_all(dir).map_err(|e| Failure::new(format!("{} can't be made", dir.display())).because(&e))?;
     }
@@ -214,20 +245,22 @@ async fn shoot(
     let bar = lab::bar(io, "scenes", frames);
     let mut footage = Vec::with_capacity(scenes.len());
     for scene in scenes {
-        let seen = watch::watch(engine, &studio, scene, settings.track.low_score, &|| bar.inc(1)).await?;
+        let seen = watch::watch(engine, &studio, scene, setup, &|| bar.inc(1)).await?;
         if let Some(dir) = &args.draw {
             draw(dir, &studio, scene, &seen, settings)?;
         }
         footage.push(seen);
     }
     bar.finish_and_clear();
-    Ok(footage)
+    Ok((footage, bad))
 }
 
-async fn studio(args: &Args, engine: &FaceEngine, io: &mut Io<'_>) -> Result<Studio, Failure> {
+/// Heads and backgrounds; beside them the pictures that can't be read.
+async fn studio(args: &Args, engine: &FaceEngine, io: &mut Io<'_>) -> Result<(Studio, Vec<Unreadable>), Failure> {
     let samples = people::read(&args.dir)?;
     let files: Vec<PathBuf> = samples.iter().map(|s| s.path.clone()).collect();
     let found = lab::embed(engine, &files, Choice::Largest, io).await?;
+    let mut bad = faces::unreadable(&samples, &found);
     let mut cast: Vec<(String, Vec<Head>)> = Vec::new();
     for (sample, found) in samples.iter().zip(&found) {
         let Some(face) = found.face() else { continue };
@@ -247,7 +280,13 @@ async fn studio(args: &Args, engine: &FaceEngine, io: &mut Io<'_>) -> Result<Stu
     }
     let mut backgrounds = Vec::new();
     for file in args.background.as_deref().map(people::pictures).transpose()?.unwrap_or_default() {
-        let picture = faces::open(&file).map_err(|e| Failure::new(format!("{}: {e}", file.display())))?;
+        let picture = match faces::open(&file) {
+            Ok(picture) => picture,
+            Err(why) => {
+                bad.push(Unreadable { path: file, why });
+                continue;
+            }
+        };
         // Faces of the background would be nobody's: such pictures are no use here.
         if !engine.detect(&picture, None).await.map_err(anyhow::Error::from)?.is_empty() {
             io.remark(format!("warning: {} shows a face and is left out", file.display()))?;
@@ -255,7 +294,8 @@ async fn studio(args: &Args, engine: &FaceEngine, io: &mut Io<'_>) -> Result<Stu
         }
         backgrounds.push(crop::resized(&crop::to_rgb(&picture), SIZE.0, SIZE.1));
     }
-    Ok(Studio { people: cast.into_iter().map(|(_, heads)| heads).collect(), backgrounds })
+    words::name_unreadable(io, &bad)?;
+    Ok((Studio { people: cast.into_iter().map(|(_, heads)| heads).collect(), backgrounds }, bad))
 }
 
 /// A few frames with the boxes of each tracker, stacked.
@@ -284,7 +324,7 @@ fn draw(dir: &Path, studio: &Studio, scene: &Scene, footage: &Footage, settings:
         }
         let file = dir.join(format!("{}-{}-{number:03}.jpg", scene.name, scene.seed));
         let bytes = crop::jpeg(&sheet, 85).map_err(anyhow::Error::from)?;
-        fs::write(&file, bytes)
+        whole_file::write(&file, &bytes)
             .map_err(|e| Failure::new(format!("{} can't be written", file.display())).because(&e))?;
     }
     Ok(())
@@ -302,7 +342,7 @@ fn export(dir: &Path, footage: &[Footage], settings: &Settings) -> std::io::Resu
         let truth = one.moments.iter().enumerate().flat_map(|(k, moment)| {
             moment.truth.iter().map(move |t| line(k, t.appearance, &t.bbox, f32::from(u8::from(t.counts))))
         });
-        fs::write(folder.join("gt.txt"), truth.collect::<String>())?;
+        whole_file::write(&folder.join("gt.txt"), truth.collect::<String>().as_bytes())?;
         for (tracker, trail, _) in all(one, settings) {
             let told = trail.iter().zip(&one.moments).enumerate().flat_map(|(k, (told, moment))| {
                 told.iter().filter_map(move |(id, i)| {
@@ -310,7 +350,7 @@ fn export(dir: &Path, footage: &[Footage], settings: &Settings) -> std::io::Resu
                     Some(line(k, *id, &seen.bbox, seen.score))
                 })
             });
-            fs::write(folder.join(format!("{tracker}.txt")), told.collect::<String>())?;
+            whole_file::write(&folder.join(format!("{tracker}.txt")), told.collect::<String>().as_bytes())?;
         }
     }
     Ok(())
@@ -325,15 +365,16 @@ fn read(file: &Path) -> Result<Vec<Footage>, Failure> {
     lines.map(|line| serde_json::from_str(&line.map_err(|e| broken(&e))?).map_err(|e| broken(&e))).collect()
 }
 
-fn write(file: &Path, footage: &[Footage]) -> Result<(), Failure> {
-    let all = || -> anyhow::Result<()> {
-        let mut out = BufWriter::new(File::create(file)?);
-        for one in footage {
-            writeln!(out, "{}", serde_json::to_string(one)?)?;
-        }
-        Ok(out.flush()?)
-    };
-    all().map_err(|e| Failure::new(format!("{} can't be written: {e}", file.display())))
+fn unwritten(file: &Path) -> impl Fn(std::io::Error) -> Failure + '_ {
+    |e| Failure::new(format!("{} can't be written", file.display())).because(&e)
+}
+
+fn write(mut out: WholeFile, footage: &[Footage]) -> std::io::Result<()> {
+    for one in footage {
+        serde_json::to_writer(&mut out, one)?;
+        writeln!(out)?;
+    }
+    out.finish()
 }
 
 #[cfg(test)]
@@ -354,9 +395,34 @@ mod tests {
     fn footage_is_read_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("footage");
-        let one = Footage { scene: "walk".into(), seed: 1, model: "m".into(), size: SIZE, moments: Vec::new() };
-        write(&file, std::slice::from_ref(&one)).unwrap();
+        let setup = Setup {
+            people: "p".into(),
+            background: String::new(),
+            detector: "d".into(),
+            detector_size: 640,
+            tiling: crate::inference::Tiling::Stills,
+            min_score: 0.8,
+            low_score: 0.3,
+            mirror: false,
+        };
+        let (setup, scene) = (&setup, Scene::make("walk", 1).unwrap());
+        let one = Footage {
+            scene: "walk".into(),
+            seed: 1,
+            model: "m".into(),
+            setup: setup.clone(),
+            size: SIZE,
+            moments: Vec::new(),
+        };
+        write(WholeFile::create(&file).unwrap(), std::slice::from_ref(&one)).unwrap();
         assert_eq!(read(&file).unwrap(), [one]);
+        let message = |model: &str, setup: &Setup| {
+            chosen(&file, std::slice::from_ref(&scene), model, setup).err().map(|e| e.message).unwrap_or_default()
+        };
+        assert_eq!(message("m", setup), "");
+        assert!(message("n", setup).contains("seen by n"));
+        let other = Setup { people: "q".into(), mirror: true, ..setup.clone() };
+        assert!(message("m", &other).ends_with("was made with another DIR, --mirror"));
         fs::write(&file, "x").unwrap();
         assert!(read(&file).unwrap_err().message.contains("no footage"));
     }

@@ -9,13 +9,13 @@ use super::{
 };
 use crate::{
     cli::{
-        error::{Failure, Outcome},
+        error::{Failure, OK, Outcome},
         output::Io,
     },
     evaluation::{
         Found, Scores,
         discard::{self, Judged},
-        faces::Choice,
+        faces::{self, Choice},
         folds::{self, Accuracy, Scored},
         groups::{self, Groups, Rates},
         pairs::{self as list, PairList},
@@ -143,14 +143,16 @@ async fn evaluate(
         }
     };
     let files: Vec<PathBuf> = pairs.samples.iter().map(|s| s.path.clone()).collect();
-    let mut results = Vec::new();
+    let (mut results, mut exit) = (Vec::new(), OK);
     for id in lab.embedders() {
         let engine = lab.engine(id).await?;
         let found = lab::embed(&engine, &files, choice, io).await;
         engine.shutdown().await;
         let found = found?;
         if results.is_empty() {
-            words::name_unreadable(io, &pairs.samples, &found)?;
+            let bad = faces::unreadable(&pairs.samples, &found);
+            words::name_unreadable(io, &bad)?;
+            exit = words::exit(&bad);
         }
         let spec = lab.spec(id)?;
         results.push(judge(id.to_string(), spec, &pairs, &found, groups.as_ref(), options.threshold)?);
@@ -160,7 +162,7 @@ async fn evaluate(
         report::plot(file, what, &results)?;
         io.remark(format!("plot: {}", file.display()))?;
     }
-    Ok(results.iter().map(|r| r.lost.exit()).max().unwrap_or_default())
+    Ok(exit)
 }
 
 /// Faces → figures.

@@ -32,17 +32,28 @@ pub struct Args {
     /// Predictions to judge: DIR/EVENT/PICTURE.txt.
     #[arg(long, value_name = "DIR", required_unless_present = "images", conflicts_with = "images")]
     pub predictions: Option<PathBuf>,
-    /// Pictures to run the detector on, DIR/EVENT/PICTURE.jpg, at the size given by --size.
+    /// Pictures to run the detector on, DIR/EVENT/PICTURE.jpg, at the size given by --size; never in tiles.
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
-    /// Models, detector, plot. Faces from a score of 0.02 count unless --min-score says otherwise.
-    #[command(flatten)]
-    pub common: Common,
+    /// Longer side of the detector's input in pixels, or `original`; nothing is enlarged [default: inference.detector_size].
+    #[arg(long, value_name = "PX", value_parser = lab::size, conflicts_with = "predictions")]
+    pub size: Option<u32>,
+    /// Least detector score of a box, 0 to 1 [default: 0.02].
+    #[arg(long, value_name = "SCORE", value_parser = lab::share, conflicts_with = "predictions")]
+    pub min_score: Option<f32>,
+    /// Draw the curves: FILE.svg or FILE.png.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// The server's configuration file (TOML): `models.detector` and the section `[inference]` count.
+    #[arg(long, value_name = "FILE", env = "VISAGE_CONFIG")]
+    pub config: Option<PathBuf>,
 }
 
 /// Runs `eval widerface`.
 pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
-    let lab = Lab::open(&args.common)?;
+    let common = Common { size: args.size, plot: args.plot.clone(), config: args.config.clone(), ..Common::default() };
+    // The average precision is that of one size.
+    let lab = Lab::open(&common)?.untiled();
     let truth = Truth::read(&args.truth)?;
     let settings = match &args.difficulty {
         Some(file) => truth.settings(file)?,
@@ -53,7 +64,7 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     };
     let (source, boxes, unreadable) = match (&args.predictions, &args.images) {
         (Some(dir), _) => ("predictions".to_owned(), predictions::read(dir, &truth)?, 0),
-        (None, Some(dir)) => run_detector(&lab, &truth, dir, args.common.min_score, io).await?,
+        (None, Some(dir)) => run_detector(&lab, &truth, dir, args.min_score, io).await?,
         (None, None) => return Err(Failure::usage("name --predictions DIR, or --images DIR to run the detector")),
     };
     let judged: Vec<(String, ap::Precision)> = settings
@@ -61,7 +72,7 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         .map(|setting| Ok((setting.name.clone(), average_precision(&truth, setting, &boxes)?)))
         .collect::<Result<_, Failure>>()?;
     report(&source, &lab, args.predictions.is_none(), &truth, &judged, &boxes, unreadable, io)?;
-    if let Some(file) = &args.common.plot {
+    if let Some(file) = &args.plot {
         let curves: Vec<_> = judged.iter().map(|(name, precision)| (name.clone(), precision)).collect();
         plot::save(file, &format!("visage eval widerface: {source}"), &[panels::precision_recall(&curves)])?;
         io.remark(format!("plot: {}", file.display()))?;

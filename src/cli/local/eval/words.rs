@@ -7,7 +7,7 @@ use crate::{
         error::{OK, PARTLY},
         output::{Ink, Io, cell, plain},
     },
-    evaluation::{Found, people::Sample},
+    evaluation::{Found, faces::Unreadable},
 };
 
 /// A share as per cent with as many digits as hundreds of pairs carry.
@@ -58,31 +58,23 @@ impl Lost {
     pub fn share(&self) -> f64 {
         self.no_face as f64 / self.pictures.max(1) as f64
     }
-
-    /// The command's exit code.
-    pub fn exit(&self) -> u8 {
-        if self.unreadable > 0 { PARTLY } else { OK }
-    }
 }
 
 /// Most pictures that are named on stderr.
 const NAMED: usize = 20;
 
 /// Names the pictures that could not be read, on stderr.
-pub fn name_unreadable(io: &mut Io<'_>, samples: &[Sample], found: &[Found]) -> io::Result<()> {
-    let bad: Vec<_> = samples
-        .iter()
-        .zip(found)
-        .filter_map(|(sample, found)| match found {
-            Found::Unreadable(why) => Some((sample, why)),
-            _ => None,
-        })
-        .collect();
-    for (sample, why) in bad.iter().take(NAMED) {
-        io.remark(format!("warning: {}: {}", plain(&sample.path.display().to_string()), plain(why)))?;
+pub fn name_unreadable(io: &mut Io<'_>, bad: &[Unreadable]) -> io::Result<()> {
+    for Unreadable { path, why } in bad.iter().take(NAMED) {
+        io.remark(format!("warning: {}: {}", plain(&path.display().to_string()), plain(why)))?;
     }
     if bad.len() > NAMED {
         io.remark(format!("warning: {} more pictures could not be read", bad.len() - NAMED))?;
     }
     Ok(())
+}
+
+/// The exit code of a command that could not read some pictures.
+pub fn exit(bad: &[Unreadable]) -> u8 {
+    if bad.is_empty() { OK } else { PARTLY }
 }
