@@ -135,11 +135,11 @@ impl GalleryService for Services {
             0 => FINDINGS.0,
             n => usize::try_from(n).map_err(|_| invalid_field("limit", "must not be negative"))?.min(FINDINGS.1),
         };
-        let (model, faces, checked) = self.desk.check_gallery().await.map_err(IntoStatus::into_status)?;
-        let findings = checked.findings.iter().take(limit).map(convert::gallery::finding).collect();
+        let (model, faces, checked) = self.desk.check_gallery(limit).await.map_err(IntoStatus::into_status)?;
+        let findings = checked.findings.iter().map(convert::gallery::finding).collect();
         Ok(Response::new(CheckGalleryResponse {
             findings,
-            total: checked.findings.len() as u64,
+            total: checked.total as u64,
             compared: checked.compared as u64,
             faces: faces as u64,
             model: model.to_string(),

@@ -186,6 +186,7 @@ impl IntoStatus for PictureError {
     fn into_status(self) -> Status {
         let message = self.to_string();
         match self {
+            Self::Checking => unavailable(message),
             Self::Still(error) => error.into_status(),
             Self::NoFace => invalid_field("image", message),
             Self::TooManyFaces { .. } => exhausted("limits.faces_per_picture", message),
@@ -196,7 +197,7 @@ impl IntoStatus for PictureError {
                 Self::Still(StillError::TooManyBytes { .. }) => exhausted("limits.picture_bytes", message),
                 Self::Still(StillError::TooManyPixels { .. }) => exhausted("limits.picture_pixels", message),
                 Self::TooManyFaces { .. } => exhausted("limits.faces_per_picture", message),
-                Self::Face(_) | Self::Gallery(_) | Self::One { .. } => fault.into_status(),
+                Self::Checking | Self::Face(_) | Self::Gallery(_) | Self::One { .. } => fault.into_status(),
             },
         }
     }
@@ -247,6 +248,7 @@ impl IntoStatus for MoveError {
         match self {
             Self::Running => precondition("MOVING", "gallery".into(), message),
             Self::InUse(_) | Self::WouldLose { .. } => precondition("MODEL", "gallery".into(), message),
+            Self::Unknown(_) => invalid_field("model", message),
             Self::Model(_) => precondition("MODEL", "models".into(), message),
             Self::Cancelled { .. } => plain(Code::Cancelled, "CANCELLED", message),
             Self::Face(error) => error.into_status(),

@@ -5,20 +5,24 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::oneshot;
 
 use super::{
-    Detection, Embedding, Quality,
+    Detection, Embedding, Quality, alignment,
     job::{FaceJob, Pair, Work},
     quality,
     retinaface::RetinaFace,
     tiling,
 };
 use crate::{
-    frame::{BBox, Picture, Point, scale},
+    frame::{
+        Picture,
+        scale::{self, Part},
+    },
     inference::{
         InferenceSettings, NetworkError, OrtSession, Provider, Tiling, environment,
-        manifest::{DetectorDecoding, LoadedModel, ModelEntry},
+        manifest::{CropRecipe, DetectorDecoding, LoadedModel, ModelEntry},
         worker::{BatchRule, Refused, Workers},
     },
 };
@@ -46,16 +50,6 @@ pub enum FaceError {
     /// The engine is shutting down.
     #[error("the server is shutting down")]
     Stopped,
-}
-
-/// A detection in a part's pixels as one in the picture's.
-fn moved(d: Detection, x: f32, y: f32) -> Detection {
-    let b = d.bbox;
-    Detection {
-        bbox: BBox::new(b.x1 + x, b.y1 + y, b.x2 + x, b.y2 + y),
-        score: d.score,
-        landmarks: d.landmarks.map(|p| Point::new(p.x + x, p.y + y)),
-    }
 }
 
 struct Inner {
@@ -166,8 +160,7 @@ impl FaceEngine {
     /// # Errors
     /// As for camera frames.
     pub async fn detect_at(&self, picture: &Picture, side: u32, min_score: f32) -> Result<Vec<Detection>, FaceError> {
-        let answer = self.detect_part(picture, None, side, min_score)?;
-        self.answered(answer).await
+        self.detect_part(picture, Part::whole(picture), side, min_score).await
     }
 
     async fn detect_in(
@@ -179,46 +172,30 @@ impl FaceEngine {
         let (width, height) = (picture.width(), picture.height());
         let min_score = min_score.unwrap_or(self.0.settings.min_score);
         let side = self.0.settings.detector_size;
-        let whole = self.detect_part(picture, None, side, min_score)?;
         let smallest = self.0.embedder.embedder.as_ref().map_or(0.0, |e| e.min_face_px);
+        let whole = self.detect_part(picture, Part::whole(picture), side, min_score).await?;
         let parts = if tiled { tiling::tiles(width, height, side, smallest) } else { Vec::new() };
-        let waiting: Vec<_> = parts
-            .into_iter()
-            .map(|part| Ok((part, self.detect_part(picture, Some(part), side, min_score)?)))
-            .collect::<Result<_, _>>()?;
-        let whole = self.answered(whole).await?;
-        if waiting.is_empty() {
+        if parts.is_empty() {
             return Ok(whole);
         }
-        let mut found = Vec::with_capacity(waiting.len());
-        for (part, answer) in waiting {
-            let (x, y) = (part.x1, part.y1);
-            let faces = self.answered(answer).await?.into_iter().map(|d| moved(d, x, y));
-            found.push((part, faces.collect()));
-        }
-        Ok(tiling::merged(whole, found, width, height))
+        let one = |part: Part| async move { Ok((part, self.detect_part(picture, part, side, min_score).await?)) };
+        // No more at once than there are workers: the tiles of one picture must not stand before everybody else's.
+        let found: Result<Vec<_>, FaceError> =
+            stream::iter(parts).map(one).buffered(self.workers()).try_collect().await;
+        Ok(tiling::merged(whole, found?, width, height))
     }
 
-    /// Asks for the faces of a part of a picture, or of all of it, in the part's pixels.
-    fn detect_part(
+    /// The faces of a part of a picture, in the picture's pixels.
+    async fn detect_part(
         &self,
         picture: &Picture,
-        part: Option<BBox>,
+        part: Part,
         side: u32,
         min_score: f32,
-    ) -> Result<oneshot::Receiver<Result<Vec<Detection>, FaceError>>, FaceError> {
-        let (width, height) =
-            part.map_or((picture.width(), picture.height()), |part| (part.width() as u32, part.height() as u32));
-        let size = scale::fitted(width, height, side);
+    ) -> Result<Vec<Detection>, FaceError> {
+        let size = scale::fitted(part.width, part.height, side);
         let (reply, answer) = oneshot::channel();
         self.submit(picture, Work::Detect { size, part, min_score, reply })?;
-        Ok(answer)
-    }
-
-    async fn answered(
-        &self,
-        answer: oneshot::Receiver<Result<Vec<Detection>, FaceError>>,
-    ) -> Result<Vec<Detection>, FaceError> {
         answer.await.unwrap_or_else(|_| Err(self.failed(&self.0.detector)))
     }
 
@@ -228,6 +205,18 @@ impl FaceEngine {
     /// # Errors
     /// When the network fails, a face can't be aligned, or the engine stops.
     pub async fn embed(&self, picture: &Picture, detections: &[Detection]) -> Result<Vec<Embedding>, FaceError> {
+        Ok(self.embed_refined(picture, detections).await?.into_iter().map(|(embedding, _)| embedding).collect())
+    }
+
+    /// As [`FaceEngine::embed`], each embedding with its detection as it was aligned: with the landmarks of the close-up, where there was one.
+    ///
+    /// # Errors
+    /// As [`FaceEngine::embed`].
+    pub async fn embed_refined(
+        &self,
+        picture: &Picture,
+        detections: &[Detection],
+    ) -> Result<Vec<(Embedding, Detection)>, FaceError> {
         if detections.is_empty() {
             return Ok(Vec::new());
         }
@@ -257,6 +246,16 @@ impl FaceEngine {
     /// The liveness model's description, where one is in use.
     pub fn liveness_model(&self) -> Option<&ModelEntry> {
         self.0.liveness.as_deref()
+    }
+
+    /// Whether the landmarks of a face allow the alignment that the embedder asks for.
+    pub fn can_align(&self, detection: &Detection) -> bool {
+        self.0.embedder.embedder.as_ref().is_some_and(|spec| match &spec.crop {
+            CropRecipe::Landmarks { template } => {
+                alignment::similarity(&detection.landmarks, &alignment::template(template)).is_some()
+            }
+            CropRecipe::Box { .. } => true,
+        })
     }
 
     /// Quality of a detection for recognition; reads pixels of the face only, on the caller's thread.

@@ -10,7 +10,10 @@ use super::{
     retinaface::RetinaFace,
 };
 use crate::{
-    frame::{BBox, Picture, Point, crop, scale},
+    frame::{
+        BBox, Picture, Point,
+        scale::{self, Part},
+    },
     inference::{
         Network, NetworkError, OrtSession,
         manifest::ModelEntry,
@@ -22,14 +25,14 @@ use crate::{
 pub(super) enum Work {
     Detect {
         size: (u32, u32),
-        part: Option<BBox>,
+        part: Part,
         min_score: f32,
         reply: oneshot::Sender<Result<Vec<Detection>, FaceError>>,
     },
     Embed {
         detections: Vec<Detection>,
         scale: f32,
-        reply: oneshot::Sender<Result<Vec<Embedding>, FaceError>>,
+        reply: oneshot::Sender<Result<Vec<(Embedding, Detection)>, FaceError>>,
     },
     Liveness {
         detections: Vec<Detection>,
@@ -103,35 +106,41 @@ impl Pair {
         Ok(refined)
     }
 
-    fn embed(&mut self, picture: &Picture, detections: &[Detection], scale: f32) -> Result<Vec<Embedding>, FaceError> {
+    /// Embeddings, each with its detection as it was aligned.
+    fn embed(
+        &mut self,
+        picture: &Picture,
+        detections: &[Detection],
+        scale: f32,
+    ) -> Result<Vec<(Embedding, Detection)>, FaceError> {
         let fail = |entry: &ModelEntry, e: NetworkError| FaceError::Model {
             model: entry.id.to_string(),
             message: e.to_string(),
         };
         let refined = self.refined(picture, detections, scale).map_err(|e| fail(&self.detector_entry, e))?;
-        embedder::embed(&mut self.embedder, &self.embedder_entry, picture, &refined)
-            .map_err(|e| fail(&self.embedder_entry, e))
+        let embeddings = embedder::embed(&mut self.embedder, &self.embedder_entry, picture, &refined);
+        let embeddings = embeddings.map_err(|e| fail(&self.embedder_entry, e))?;
+        Ok(embeddings.into_iter().zip(refined).collect())
     }
 
-    fn detect(&mut self, size: (u32, u32), jobs: &[(Picture, f32)]) -> Result<Vec<Vec<Detection>>, FaceError> {
+    fn detect(&mut self, size: (u32, u32), jobs: &[(Picture, Part, f32)]) -> Result<Vec<Vec<Detection>>, FaceError> {
         let fail =
             |e: NetworkError| FaceError::Model { model: self.detector_entry.id.to_string(), message: e.to_string() };
         let input = &self.detector_entry.input;
         let mut batch = embedder::tensor(jobs.len(), size, input.layout);
-        for (i, (picture, _)) in jobs.iter().enumerate() {
-            let rgb = scale::rgb_at(picture, size.0, size.1);
+        for (i, (picture, part, _)) in jobs.iter().enumerate() {
+            let rgb = scale::rgb_of(picture, *part, size.0, size.1);
             let pixels: Vec<f32> = rgb.as_raw().iter().map(|v| f32::from(*v)).collect();
             embedder::fill(&mut batch, i, &pixels, size, input);
         }
-        let least = jobs.iter().map(|(_, s)| *s).fold(1.0, f32::min);
+        let least = jobs.iter().map(|(_, _, s)| *s).fold(1.0, f32::min);
         let outputs = self.detector.run(&batch).map_err(fail)?;
         let found = self.decoding.decode(&outputs, size, jobs.len(), least).map_err(fail)?;
         Ok(found
             .into_iter()
             .zip(jobs)
-            .map(|(faces, (picture, min_score))| {
-                let (sx, sy) = (picture.width() as f32 / size.0 as f32, picture.height() as f32 / size.1 as f32);
-                faces.into_iter().filter(|d| d.score > *min_score).map(|d| in_frame(d, sx, sy)).collect()
+            .map(|(faces, (_, part, min_score))| {
+                faces.into_iter().filter(|d| d.score > *min_score).map(|d| in_frame(d, size, part)).collect()
             })
             .collect())
     }
@@ -146,14 +155,12 @@ impl Pair {
     }
 }
 
-/// A detection in input pixels as one in frame pixels.
-fn in_frame(d: Detection, sx: f32, sy: f32) -> Detection {
-    let b = d.bbox;
-    Detection {
-        bbox: BBox::new(b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy),
-        score: d.score,
-        landmarks: d.landmarks.map(|p| Point::new(p.x * sx, p.y * sy)),
-    }
+/// A detection in pixels of an input of a size as one in pixels of the frame that the input shows a part of.
+fn in_frame(d: Detection, size: (u32, u32), part: &Part) -> Detection {
+    let (sx, sy) = (part.width as f32 / size.0 as f32, part.height as f32 / size.1 as f32);
+    let at = |x: f32, y: f32| Point::new(x * sx + part.x as f32, y * sy + part.y as f32);
+    let (a, b) = (at(d.bbox.x1, d.bbox.y1), at(d.bbox.x2, d.bbox.y2));
+    Detection { bbox: BBox::new(a.x, a.y, b.x, b.y), score: d.score, landmarks: d.landmarks.map(|p| at(p.x, p.y)) }
 }
 
 impl Runner<FaceJob> for Pair {
@@ -165,9 +172,7 @@ impl Runner<FaceJob> for Pair {
             match job.work {
                 Work::Detect { size, part, min_score, reply } => {
                     shape = size;
-                    // Cut out here, so that only the tiles being looked at take memory.
-                    let cut = |part: BBox| Picture::from_rgb(crop::cut_out(&job.picture, &part).0);
-                    detect.push((part.map_or_else(|| job.picture.clone(), cut), min_score));
+                    detect.push((job.picture, part, min_score));
                     replies.push(reply);
                 }
                 Work::Embed { detections, scale, reply } => {

@@ -6,7 +6,7 @@
 //! Hyper Inference", ICIP 2022, do the same for objects. Pure.
 
 use super::Detection;
-use crate::frame::BBox;
+use crate::frame::{BBox, scale::Part};
 
 /// Width of the smallest face worth finding, in pixels of a tile's input: nine of ten such faces are found.
 const WANTED_PX: f32 = 20.0;
@@ -24,7 +24,7 @@ const SAME_IOU: f32 = 0.4;
 const SAME_PART: f32 = 0.7;
 
 /// Square tiles of a picture, in its pixels; none when the whole, scaled to `side`, shows faces of `smallest_px` well enough.
-pub fn tiles(width: u32, height: u32, side: u32, smallest_px: f32) -> Vec<BBox> {
+pub fn tiles(width: u32, height: u32, side: u32, smallest_px: f32) -> Vec<Part> {
     let (w, h, side) = (width as f32, height as f32, side as f32);
     let whole = (side / w.max(h)).min(1.0);
     let wanted = (WANTED_PX / smallest_px.max(1.0)).min(1.0);
@@ -37,27 +37,30 @@ pub fn tiles(width: u32, height: u32, side: u32, smallest_px: f32) -> Vec<BBox> 
         edge *= 1.1;
     }
     let (columns, rows) = (along(w, edge), along(h, edge));
+    let edge = |length: u32| (edge.ceil() as u32).min(length);
+    let (tile_width, tile_height) = (edge(width), edge(height));
     // The last tile ends where the picture does, so all have one shape.
-    let start =
-        |i: u32, of: u32, length: f32| if of < 2 { 0.0 } else { (length - edge).max(0.0) * i as f32 / (of - 1) as f32 };
-    let tile = |i: u32| {
-        let (x, y) = (start(i % columns, columns, w), start(i / columns, rows, h));
-        BBox::new(x.floor(), y.floor(), (x + edge).min(w).ceil(), (y + edge).min(h).ceil())
+    let start = |i: u32, of: u32, length: u32, edge: u32| (length - edge) * i / of.saturating_sub(1).max(1);
+    let tile = |i: u32| Part {
+        x: start(i % columns, columns, width, tile_width),
+        y: start(i / columns, rows, height, tile_height),
+        width: tile_width,
+        height: tile_height,
     };
     (0..columns * rows).map(tile).collect()
 }
 
 /// One list from the faces of the whole picture and those of each tile, all in the picture's pixels; highest score first.
-pub fn merged(whole: Vec<Detection>, tiles: Vec<(BBox, Vec<Detection>)>, width: u32, height: u32) -> Vec<Detection> {
-    let (w, h) = (width as f32, height as f32);
+pub fn merged(whole: Vec<Detection>, tiles: Vec<(Part, Vec<Detection>)>, width: u32, height: u32) -> Vec<Detection> {
     let mut all = whole;
     for (tile, faces) in tiles {
-        let near = tile.width().max(tile.height()) * NEAR_EDGE;
+        let near = tile.width.max(tile.height) as f32 * NEAR_EDGE;
+        let (right, bottom) = (tile.x + tile.width, tile.y + tile.height);
         let cut_off = |b: &BBox| {
-            (tile.x1 > 0.0 && b.x1 < tile.x1 + near)
-                || (tile.y1 > 0.0 && b.y1 < tile.y1 + near)
-                || (tile.x2 < w && b.x2 > tile.x2 - near)
-                || (tile.y2 < h && b.y2 > tile.y2 - near)
+            (tile.x > 0 && b.x1 < tile.x as f32 + near)
+                || (tile.y > 0 && b.y1 < tile.y as f32 + near)
+                || (right < width && b.x2 > right as f32 - near)
+                || (bottom < height && b.y2 > bottom as f32 - near)
         };
         all.extend(faces.into_iter().filter(|face| !cut_off(&face.bbox)));
     }
@@ -102,8 +105,11 @@ mod tests {
     #[test]
     fn faces_cut_by_a_tile_and_seen_twice_count_once() {
         let tiles = vec![
-            (BBox::new(0.0, 0.0, 640.0, 640.0), vec![face(600.0, 100.0, 40.0, 0.95), face(100.0, 100.0, 30.0, 0.9)]),
-            (BBox::new(480.0, 0.0, 1120.0, 640.0), vec![face(600.0, 100.0, 60.0, 0.9)]),
+            (
+                Part { x: 0, y: 0, width: 640, height: 640 },
+                vec![face(600.0, 100.0, 40.0, 0.95), face(100.0, 100.0, 30.0, 0.9)],
+            ),
+            (Part { x: 480, y: 0, width: 640, height: 640 }, vec![face(600.0, 100.0, 60.0, 0.9)]),
         ];
         let whole = vec![face(101.0, 99.0, 31.0, 0.7), face(590.0, 95.0, 70.0, 0.8)];
         let found = merged(whole, tiles, 1120, 640);
@@ -118,10 +124,13 @@ mod tests {
             prop_assert!(all.len() <= 24);
             let (x, y) = (x * (w as f32 - 60.0), y * (h as f32 - 60.0));
             for tile in &all {
-                prop_assert!(tile.x1 >= 0.0 && tile.y1 >= 0.0 && tile.x2 <= w as f32 && tile.y2 <= h as f32);
+                prop_assert!(tile.width > 0 && tile.x + tile.width <= w && tile.y + tile.height <= h);
             }
             let seen = vec![face(x, y, 60.0, 0.9)];
-            let inside = all.iter().filter(|t| t.x1 <= x && t.y1 <= y && t.x2 >= x + 60.0 && t.y2 >= y + 60.0);
+            let inside = all.iter().filter(|t| {
+                let (left, top) = (t.x as f32, t.y as f32);
+                left <= x && top <= y && left + t.width as f32 >= x + 60.0 && top + t.height as f32 >= y + 60.0
+            });
             let per_tile = inside.map(|t| (*t, seen.clone())).collect::<Vec<_>>();
             prop_assert!(all.is_empty() || merged(vec![], per_tile, w, h).len() == 1);
         }

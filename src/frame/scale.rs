@@ -54,24 +54,55 @@ pub fn fitted(width: u32, height: u32, side: u32) -> (u32, u32) {
     (edge(width), edge(height))
 }
 
+/// A rectangle of whole pixels of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Left column.
+    pub x: u32,
+    /// Top row.
+    pub y: u32,
+    /// Columns, at least 1.
+    pub width: u32,
+    /// Rows, at least 1.
+    pub height: u32,
+}
+
+impl Part {
+    /// All of a picture.
+    pub fn whole(picture: &Picture) -> Self {
+        Self { x: 0, y: 0, width: picture.width(), height: picture.height() }
+    }
+
+    /// The same part of planes with half the columns and rows.
+    fn halved(&self) -> Self {
+        let (x, y) = (self.x / 2, self.y / 2);
+        let (right, bottom) = ((self.x + self.width).div_ceil(2), (self.y + self.height).div_ceil(2));
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+}
+
 /// The picture as RGB at `width` x `height`; no resampling when it has that size.
 pub fn rgb_at(picture: &Picture, width: u32, height: u32) -> RgbImage {
-    let (w, h) = (picture.width(), picture.height());
-    let (cw, ch) = (w.div_ceil(2), h.div_ceil(2));
+    rgb_of(picture, Part::whole(picture), width, height)
+}
+
+/// A part of a picture as RGB at `width` x `height`; no more of the picture is touched. What lies beyond the picture is 0 in every plane.
+pub fn rgb_of(picture: &Picture, part: Part, width: u32, height: u32) -> RgbImage {
+    let half = part.halved();
     match picture.format() {
         PixelFormat::Rgb => {
-            let rgb = resized(picture.plane(0), (w, h), PixelType::U8x3, (width, height));
+            let rgb = resized(picture.plane(0), part, PixelType::U8x3, (width, height));
             RgbImage::from_raw(width, height, rgb).unwrap_or_else(|| RgbImage::new(width, height))
         }
         PixelFormat::I420 => {
-            let y = resized(picture.plane(0), (w, h), PixelType::U8, (width, height));
-            let u = resized(picture.plane(1), (cw, ch), PixelType::U8, (width, height));
-            let v = resized(picture.plane(2), (cw, ch), PixelType::U8, (width, height));
+            let y = resized(picture.plane(0), part, PixelType::U8, (width, height));
+            let u = resized(picture.plane(1), half, PixelType::U8, (width, height));
+            let v = resized(picture.plane(2), half, PixelType::U8, (width, height));
             joined(ToRgb::new(picture.color()), width, height, &y, u.iter().copied().zip(v.iter().copied()))
         }
         PixelFormat::Nv12 => {
-            let y = resized(picture.plane(0), (w, h), PixelType::U8, (width, height));
-            let uv = resized(picture.plane(1), (cw, ch), PixelType::U8x2, (width, height));
+            let y = resized(picture.plane(0), part, PixelType::U8, (width, height));
+            let uv = resized(picture.plane(1), half, PixelType::U8x2, (width, height));
             joined(ToRgb::new(picture.color()), width, height, &y, uv.chunks_exact(2).map(|c| (c[0], c[1])))
         }
     }
@@ -86,13 +117,13 @@ fn joined(to_rgb: ToRgb, width: u32, height: u32, y: &[u8], uv: impl Iterator<It
     out
 }
 
-/// A plane scaled with a triangle filter wide enough not to alias (area-like when it shrinks); packed rows.
-fn resized(plane: Plane<'_>, (w, h): (u32, u32), kind: PixelType, (dw, dh): (u32, u32)) -> Vec<u8> {
-    let bytes = kind.size();
+/// A part of a plane scaled with a triangle filter wide enough not to alias (area-like when it shrinks); packed rows.
+fn resized(plane: Plane<'_>, part: Part, kind: PixelType, (dw, dh): (u32, u32)) -> Vec<u8> {
+    let (bytes, w, h) = (kind.size(), part.width, part.height);
     let row = w as usize * bytes;
     let mut packed = Vec::with_capacity(row * h as usize);
     for y in 0..h as usize {
-        let start = y * plane.stride;
+        let start = (part.y as usize + y) * plane.stride + part.x as usize * bytes;
         let line = plane.data.get(start..start + row).unwrap_or_default();
         packed.extend_from_slice(line);
         // A short last row of a broken buffer must not shift anything.
@@ -111,7 +142,8 @@ fn resized(plane: Plane<'_>, (w, h): (u32, u32), kind: PixelType, (dw, dh): (u32
 /// An RGB image scaled to a size.
 pub fn rgb_resized(image: &RgbImage, width: u32, height: u32) -> RgbImage {
     let plane = Plane { data: image.as_raw(), stride: image.width() as usize * 3 };
-    let rgb = resized(plane, image.dimensions(), PixelType::U8x3, (width, height));
+    let all = Part { x: 0, y: 0, width: image.width(), height: image.height() };
+    let rgb = resized(plane, all, PixelType::U8x3, (width, height));
     RgbImage::from_raw(width, height, rgb).unwrap_or_else(|| RgbImage::new(width, height))
 }
 

@@ -94,6 +94,12 @@ pub enum WhyCode {
     TooBlurred,
     /// The face is turned away too far; quality and what is needed.
     TurnedAway,
+    /// The eyes show no detail (dark glasses, a shadow); quality and what is needed.
+    EyesHidden,
+    /// The mouth shows no detail (a mask, a hand); quality and what is needed.
+    MouthHidden,
+    /// The face is over-exposed; quality and what is needed.
+    OverExposed,
     /// Too few looks agreed before the face was gone; looks and what is needed.
     TooFewLooks,
     /// No crop of the face could be compared before it was gone.

@@ -1,4 +1,5 @@
-//! A classifier as bytes: a line of JSON that says what follows, then the weights as little-endian f32, a person's row after the other.
+//! A classifier as bytes: a line with the SHA-256 of all that follows, a line of JSON that says what it is, then the weights as little-endian
+//! f32, a person's row after the other.
 //!
 //! Bytes that are cut short, changed or of another version are refused in words; the classifier is then trained again.
 
@@ -31,8 +32,6 @@ struct Head {
     faces: usize,
     state: String,
     trained: Timestamp,
-    /// SHA-256 of the weights.
-    sha256: String,
 }
 
 impl Classifier {
@@ -50,11 +49,13 @@ impl Classifier {
             faces: self.faces,
             state: self.state.0.clone(),
             trained: self.trained,
-            sha256: hex::encode(Sha256::digest(&weights)),
         };
-        let mut bytes = serde_json::to_vec(&head).map_err(|e| BadBytes(e.to_string()))?;
+        let mut body = serde_json::to_vec(&head).map_err(|e| BadBytes(e.to_string()))?;
+        body.push(b'\n');
+        body.extend(weights);
+        let mut bytes = hex::encode(Sha256::digest(&body)).into_bytes();
         bytes.push(b'\n');
-        bytes.extend(weights);
+        bytes.extend(body);
         Ok(bytes)
     }
 
@@ -64,8 +65,14 @@ impl Classifier {
     /// When the bytes are of another version, cut short or changed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadBytes> {
         let bad = |why: &str| BadBytes(why.to_owned());
-        let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| bad("it has no head"))?;
-        let (head, weights) = (&bytes[..end], &bytes[end + 1..]);
+        let line = |bytes: &[u8]| bytes.iter().position(|b| *b == b'\n').ok_or_else(|| bad("it has no head"));
+        let end = line(bytes)?;
+        let (hash, body) = (&bytes[..end], &bytes[end + 1..]);
+        if hex::encode(Sha256::digest(body)).as_bytes() != hash {
+            return Err(bad("it was changed"));
+        }
+        let end = line(body)?;
+        let (head, weights) = (&body[..end], &body[end + 1..]);
         let version: serde_json::Value = serde_json::from_slice(head).map_err(|_| bad("its head is damaged"))?;
         match version.get("version").and_then(serde_json::Value::as_u64) {
             Some(v) if v == u64::from(VERSION) => {}
@@ -82,9 +89,6 @@ impl Classifier {
         }
         if weights.len() != head.people.len() * (head.values + 1) * 4 {
             return Err(BadBytes(format!("it has {} bytes of weights", weights.len())));
-        }
-        if hex::encode(Sha256::digest(weights)) != head.sha256 {
-            return Err(bad("its weights were changed"));
         }
         let floats: Vec<f32> = weights.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         if !floats.iter().all(|w| w.is_finite()) {
@@ -125,17 +129,23 @@ mod tests {
         for cut in [1, 5, good.len() / 2, good.len() - 1] {
             assert!(Classifier::from_bytes(&good[..cut]).is_err(), "cut to {cut}");
         }
-        let head = good.iter().position(|b| *b == b'\n').unwrap();
-        for place in (head + 1..good.len()).step_by(7) {
+        for place in (0..good.len()).step_by(7) {
             let mut bad = good.clone();
             bad[place] ^= 0x40;
             assert!(Classifier::from_bytes(&bad).is_err(), "byte {place}");
         }
-        let text = String::from_utf8_lossy(&good[..head]).replace("\"version\":1", "\"version\":9");
-        let newer = [text.as_bytes(), &good[head..]].concat();
-        assert!(Classifier::from_bytes(&newer).unwrap_err().to_string().contains("of version 9"));
-        let text = String::from_utf8_lossy(&good[..head]).replace("\"values\":16", "\"values\":18446744073709551615");
-        assert!(text.contains("18446744073709551615"));
-        assert!(Classifier::from_bytes(&[text.as_bytes(), &good[head..]].concat()).is_err());
+        // What another program wrote with a right hash is looked at all the same.
+        let body = &good[65..];
+        let head = body.iter().position(|b| *b == b'\n').unwrap();
+        let with = |from: &str, to: &str| {
+            let text = String::from_utf8_lossy(&body[..head]).into_owned();
+            assert!(text.contains(from));
+            let body = [text.replace(from, to).as_bytes(), &body[head..]].concat();
+            [hex::encode(Sha256::digest(&body)).as_bytes(), b"\n", &body[..]].concat()
+        };
+        let newer = Classifier::from_bytes(&with("\"version\":1", "\"version\":9")).unwrap_err();
+        assert!(newer.to_string().contains("of version 9"));
+        let huge = with("\"values\":16", "\"values\":18446744073709551615");
+        assert!(Classifier::from_bytes(&huge).unwrap_err().to_string().contains("damaged"));
     }
 }

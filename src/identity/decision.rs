@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Basis, PersonHit, Route, ThresholdSource, Why, WhyCode,
+    Basis, PersonHit, Route, Spread, ThresholdSource, Why, WhyCode,
     alike::Pairs,
     assignment::{Allowed, match_up},
 };
@@ -117,6 +117,8 @@ pub struct Candidates {
     pub wider: Pairs,
     /// The classifier's probabilities of the hits, 0 to 1, of which it was trained on; `None` when similarity decides.
     pub chances: Option<BTreeMap<PersonId, f32>>,
+    /// How much the looks differ that the probe fuses: it has to reach a threshold raised by that.
+    pub spread: Spread,
 }
 
 impl Candidates {
@@ -125,8 +127,23 @@ impl Candidates {
         Self { hits, ..Self::default() }
     }
 
-    fn threshold(&self, person: &PersonId, thresholds: &Thresholds) -> f32 {
+    /// The threshold for a person as single pictures have it.
+    fn plain_threshold(&self, person: &PersonId, thresholds: &Thresholds) -> f32 {
         thresholds.similarity + self.offsets.get(person).copied().unwrap_or(0.0)
+    }
+
+    fn threshold(&self, person: &PersonId, thresholds: &Thresholds) -> f32 {
+        self.spread.raised(self.plain_threshold(person, thresholds))
+    }
+
+    /// Those who may be named: everybody who reaches the threshold where the classifier chooses, else nobody behind a nearer person who
+    /// does not, for then that one is judged.
+    fn nameable<'a>(&'a self, thresholds: &'a Thresholds) -> impl Iterator<Item = &'a PersonHit> {
+        let chosen = self.trusted_chances(thresholds).is_some();
+        let eligible = self.hits.iter().filter(|hit| self.eligible(hit));
+        eligible
+            .take_while(move |hit| chosen || self.reaches(hit, thresholds))
+            .filter(|hit| self.reaches(hit, thresholds))
     }
 
     /// Whether a hit is a number and no negative exemplar of the person is as near.
@@ -172,7 +189,7 @@ pub fn assign(faces: &[Candidates], thresholds: &Thresholds) -> Vec<Decision> {
     let mut people: Vec<&PersonId> = Vec::new();
     let mut allowed: Vec<Allowed> = Vec::new();
     for (face, candidates) in faces.iter().enumerate() {
-        for hit in candidates.hits.iter().filter(|hit| candidates.reaches(hit, thresholds)) {
+        for hit in candidates.nameable(thresholds) {
             let person = people.iter().position(|p| **p == hit.person).unwrap_or_else(|| {
                 people.push(&hit.person);
                 people.len() - 1
@@ -188,7 +205,39 @@ pub fn assign(faces: &[Candidates], thresholds: &Thresholds) -> Vec<Decision> {
             given.iter().filter(|(f, _)| *f != face).filter_map(|(_, p)| people.get(*p).copied()).collect();
         judge(candidates, thresholds, &others)
     };
-    faces.iter().enumerate().map(judged).collect()
+    let mut decisions: Vec<Decision> = faces.iter().enumerate().map(judged).collect();
+    keep_apart(faces, thresholds, &mut decisions);
+    decisions
+}
+
+/// Nobody is two faces: what was given by the greatest sum and what is nearest can differ where people have offsets. The face that
+/// exceeds the threshold by more keeps the name, the other is judged without that person.
+fn keep_apart(faces: &[Candidates], thresholds: &Thresholds, decisions: &mut [Decision]) {
+    let mut taken: BTreeMap<PersonId, usize> = BTreeMap::new();
+    let mut without: Vec<BTreeSet<PersonId>> = vec![BTreeSet::new(); faces.len()];
+    let mut open: Vec<usize> = (0..faces.len()).collect();
+    // Each round a face loses a person, so it ends.
+    while let Some(face) = open.pop() {
+        let Some(person) = decisions[face].known().map(|hit| hit.person.clone()) else { continue };
+        let excess = |face: usize| decisions[face].similarity - decisions[face].threshold;
+        let loser = match taken.get(&person) {
+            Some(other) if *other != face && excess(*other) >= excess(face) => face,
+            Some(other) if *other != face => {
+                let other = *other;
+                taken.insert(person.clone(), face);
+                other
+            }
+            _ => {
+                taken.insert(person, face);
+                continue;
+            }
+        };
+        without[loser].insert(person);
+        // Whoever is another face already stays out of reach.
+        let elsewhere = without[loser].iter().chain(taken.keys()).collect();
+        decisions[loser] = judge(&faces[loser], thresholds, &elsewhere);
+        open.push(loser);
+    }
 }
 
 /// Who is judged: a person, what threatens it, and what spoke for it.
@@ -234,7 +283,7 @@ fn judge(candidates: &Candidates, thresholds: &Thresholds, elsewhere: &BTreeSet<
     let finite: Vec<&PersonHit> = candidates.hits.iter().filter(|h| h.similarity.is_finite()).collect();
     let Some(closest) = finite.first().copied() else {
         let why = Why::plain(WhyCode::EmptyGallery, "there is nobody to compare with");
-        let mut decision = Decision::uncompared(why, thresholds.similarity);
+        let mut decision = Decision::uncompared(why, candidates.spread.raised(thresholds.similarity));
         decision.basis.source = thresholds.source;
         return decision;
     };
@@ -253,7 +302,8 @@ fn judge(candidates: &Candidates, thresholds: &Thresholds, elsewhere: &BTreeSet<
     let second = among.iter().find(|h| h.person != shown.person).map(|h| h.similarity);
     let threshold = candidates.threshold(&shown.person, thresholds);
     let why = why_not(candidates, thresholds, elsewhere, closest, choice.as_ref());
-    let moved = threshold != thresholds.similarity;
+    let plain = candidates.plain_threshold(&shown.person, thresholds);
+    let moved = plain != thresholds.similarity;
     let (route, lead) = choice.as_ref().map_or_else(Default::default, |c| (c.route, c.lead));
     let certainty = lead.filter(|_| route == Route::Classifier).map_or(1.0, |lead| (1.0 + lead) / 2.0);
     Decision {
@@ -261,7 +311,8 @@ fn judge(candidates: &Candidates, thresholds: &Thresholds, elsewhere: &BTreeSet<
         margin: shown.similarity - second.unwrap_or(-1.0),
         threshold,
         // Both must be right: that it is somebody like this, and that it is this one.
-        confidence: thresholds.calibration.confidence(shown.similarity).min(certainty),
+        // Calibrated on single pictures, so what the fusion gave is taken back.
+        confidence: thresholds.calibration.confidence(shown.similarity - (threshold - plain)).min(certainty),
         basis: Basis {
             faces: if why.is_none() { shown.near_faces() } else { Vec::new() },
             runner_up: second,

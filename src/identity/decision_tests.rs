@@ -231,6 +231,39 @@ fn the_guards_hold_for_the_classifier_too() {
     assert_eq!(d[1].why().map(|w| w.code), Some(WhyCode::OtherFaceOfPicture));
 }
 
+#[test]
+fn whoever_stands_behind_a_stricter_person_does_not_block_the_name_for_another_face() {
+    // Anna is stricter than 0.52 and nearest to the first face, so nobody is named there, and Berta is free for the second.
+    let offsets: BTreeMap<PersonId, f32> = [(id("anna"), 0.15)].into();
+    let face = |hits: &[PersonHit]| Candidates { offsets: offsets.clone(), ..Candidates::of(hits.to_vec()) };
+    let d = assign(&[face(&[hit("anna", 0.52), hit("berta", 0.48)]), face(&[hit("berta", 0.46)])], &thresholds());
+    assert_eq!(d[0].why().unwrap().code, WhyCode::BelowThreshold);
+    assert_eq!(d[1].known().map(|h| h.person.as_str()), Some("berta"));
+}
+
+#[test]
+fn looks_that_differ_raise_the_threshold_and_words_and_figures_agree() {
+    use crate::{
+        face::{Distance, Embedding},
+        identity::{Evidence, EvidenceSettings, Look},
+        time::Timestamp,
+    };
+    let mut evidence = Evidence::new(EvidenceSettings::default(), 0.42);
+    for degrees in [-25.0f32, 25.0] {
+        let values = [degrees.to_radians().cos(), degrees.to_radians().sin()].as_slice().into();
+        let embedding = Embedding { model: "m".parse().unwrap(), distance: Distance::Cosine, values };
+        evidence.add(Look { at: Timestamp::UNIX_EPOCH, embedding, quality: 1.0 });
+    }
+    let spread = evidence.spread();
+    let with = |s: f32| decide(&Candidates { spread, ..Candidates::of(vec![hit("anna", s)]) }, &thresholds());
+    let d = with(0.45);
+    assert_eq!(d.reason(), Some("below threshold by 0.01: best candidate 0.45, needs 0.46"));
+    assert!((d.threshold - 0.42 / 25f32.to_radians().cos()).abs() < 1e-3 && d.why().unwrap().needed == d.threshold);
+    assert_eq!(d.basis.source, ThresholdSource::Model, "nobody's own threshold");
+    assert!(d.confidence < decided(&[hit("anna", 0.45)]).confidence, "what the fusion gave is taken back");
+    assert!(with(0.5).known().is_some());
+}
+
 fn any_hits() -> impl Strategy<Value = Vec<PersonHit>> {
     proptest::collection::vec(-1f32..1.0, 0..5).prop_map(|mut values| {
         values.sort_by(|a, b| b.total_cmp(a));
@@ -275,6 +308,32 @@ proptest! {
         });
         prop_assert!(alone.known().is_none() || raised.known() == hits.first().map(|h| hit("p0", h.similarity + more)).as_ref());
         prop_assert!(raised.confidence >= alone.confidence);
+    }
+
+    #[test]
+    fn no_person_is_two_faces_whatever_offsets_and_the_classifier_say(
+        faces in proptest::collection::vec(proptest::collection::vec((0f32..1.0, 0f32..1.0), 4), 0..5),
+        offsets in proptest::collection::vec(-0.3f32..0.3, 4),
+        classified in proptest::bool::ANY,
+    ) {
+        let offsets: BTreeMap<PersonId, f32> = offsets.iter().enumerate().map(|(i, o)| (id(&format!("p{i}")), *o)).collect();
+        let faces: Vec<Candidates> = faces.into_iter().map(|row| {
+            let chances = row.iter().enumerate().map(|(i, (_, c))| (id(&format!("p{i}")), *c)).collect();
+            let mut hits: Vec<_> = row.into_iter().enumerate().map(|(i, (s, _))| hit(&format!("p{i}"), s)).collect();
+            hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+            Candidates { offsets: offsets.clone(), chances: classified.then_some(chances), ..Candidates::of(hits) }
+        }).collect();
+        let decisions = assign(&faces, &thresholds());
+        let mut named: Vec<_> = decisions.iter().filter_map(|d| d.known().map(|h| h.person.clone())).collect();
+        let all = named.len();
+        named.sort_unstable();
+        named.dedup();
+        prop_assert_eq!(named.len(), all);
+        for (face, d) in faces.iter().zip(&decisions) {
+            if let Some(hit) = d.known() {
+                prop_assert!(hit.similarity >= face.threshold(&hit.person, &thresholds()));
+            }
+        }
     }
 
     #[test]

@@ -35,8 +35,10 @@ pub struct FaceNote {
 /// Keeps several embeddings a face. Every method is durable when it returns.
 #[async_trait]
 pub trait EmbeddingStore: Send + Sync {
-    /// The model that the gallery was moved to last; `None` when it never was.
+    /// The model in use; `None` while nobody said ([`Self::settle_model`], [`Self::use_model`]).
     async fn model_in_use(&self) -> Result<Option<ModelId>, GalleryError>;
+    /// Keeps which model is in use, unless one is kept: from then on faces have embeddings of others beside it.
+    async fn settle_model(&self, model: &ModelId) -> Result<(), GalleryError>;
     /// Keeps the choice of a model; the index of `leaving`, in use until now, is in work until it is empty.
     async fn use_model(&self, model: &ModelId, leaving: &ModelId) -> Result<(), GalleryError>;
     /// The model whose index is being filled or emptied; after a crash it may hold faces of people who were erased since.

@@ -56,6 +56,37 @@ pub enum Taken {
     Refused,
 }
 
+/// How much the looks that a template fuses differ: the mean squared distance from their mean, each look weighing its quality. The default is
+/// a single picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    value: f64,
+    distance: Distance,
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self { value: 0.0, distance: Distance::Cosine }
+    }
+}
+
+impl Spread {
+    /// The threshold for the template that stands for `threshold` of a single picture: at it the looks reach `threshold` on average.
+    ///
+    /// A mean of looks that differ lies nearer to *everybody* than the looks themselves: with spread v (mean squared distance of the looks
+    /// from their mean m) it is `d^2 - v` instead of `d^2` from any other point, and a mean of unit vectors, made unit again, gains
+    /// `1 / |m|` in cosine, where `|m|^2 = 1 - v`. Thresholds are learned from single pictures, so v has to be given back, or strangers who are
+    /// seen from many sides are named more often than promised. Looks that are all the same change nothing. Never below `threshold`.
+    pub fn raised(&self, threshold: f32) -> f32 {
+        let threshold64 = f64::from(threshold);
+        let raised = match self.distance {
+            Distance::Cosine => threshold64.max(0.0) / (1.0 - self.value).max(0.01).sqrt(),
+            Distance::Euclidean => 1.0 - ((1.0 - threshold64).powi(2) - self.value).max(0.0).sqrt(),
+        };
+        threshold.max(raised as f32)
+    }
+}
+
 /// The looks of one track.
 #[derive(Debug, Clone)]
 pub struct Evidence {
@@ -131,14 +162,9 @@ impl Evidence {
         mean(&self.looks)
     }
 
-    /// The threshold for the template that stands for `threshold` of a single picture: at it the looks reach `threshold` on average.
-    ///
-    /// A mean of looks that differ lies nearer to *everybody* than the looks themselves: with spread v (mean squared distance of the looks
-    /// from their mean m) it is `d^2 - v` instead of `d^2` from any other point, and a mean of unit vectors, made unit again, gains
-    /// `1 / |m|` in cosine, where `|m|^2 = 1 - v`. Thresholds are learned from single pictures, so v has to be given back, or strangers who are
-    /// seen from many sides are named more often than promised. Looks that are all the same change nothing. Never below `threshold`.
-    pub fn raised(&self, threshold: f32) -> f32 {
-        let Some(first) = self.looks.first().map(|l| &l.embedding) else { return threshold };
+    /// How much the looks in the template differ; none without looks.
+    pub fn spread(&self) -> Spread {
+        let Some(first) = self.looks.first().map(|l| &l.embedding) else { return Spread::default() };
         let (mut sum, mut squares, mut total) = (vec![0f64; first.values.len()], 0f64, 0f64);
         for look in &self.looks {
             let w = f64::from(weight(look));
@@ -149,13 +175,7 @@ impl Evidence {
             }
         }
         let mean2 = sum.iter().map(|s| (s / total).powi(2)).sum::<f64>();
-        let spread = (squares / total - mean2).max(0.0);
-        let threshold64 = f64::from(threshold);
-        let raised = match first.distance {
-            Distance::Cosine => threshold64.max(0.0) / (1.0 - spread).max(0.01).sqrt(),
-            Distance::Euclidean => 1.0 - ((1.0 - threshold64).powi(2) - spread).max(0.0).sqrt(),
-        };
-        threshold.max(raised as f32)
+        Spread { value: (squares / total - mean2).max(0.0), distance: first.distance }
     }
 
     /// The looks in the template.
@@ -252,15 +272,15 @@ mod tests {
                 Distance::Euclidean => 1.0 - weighted(&|s| (1.0 - s).powi(2)).sqrt(),
             };
             let similarity = e.template().unwrap().similarity(&stranger).unwrap();
-            assert!((e.raised(threshold) - similarity).abs() < 1e-4, "{distance:?}");
+            assert!((e.spread().raised(threshold) - similarity).abs() < 1e-4, "{distance:?}");
             assert!(similarity > threshold + 0.01);
         }
         let mut same = evidence();
         for _ in 0..3 {
             same.add(look(5.0, 0.5));
         }
-        assert!((same.raised(0.4) - 0.4).abs() < 1e-5);
-        assert_eq!(evidence().raised(0.4), 0.4);
+        assert!((same.spread().raised(0.4) - 0.4).abs() < 1e-5);
+        assert_eq!(evidence().spread().raised(0.4), 0.4);
     }
 
     #[test]

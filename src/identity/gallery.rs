@@ -199,7 +199,7 @@ impl Gallery {
     pub async fn erase_person(&self, person: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
         let inner = &self.inner;
         let _turn = inner.turn().await?;
-        inner.store.person(person).await.map_err(|e| inner.refused(e))?;
+        let faces = inner.store.faces(person).await.map_err(|e| inner.refused(e))?;
         inner.unlearn();
         for side in inner.all_sides() {
             side.index.remove_person(person).await?;
@@ -212,13 +212,16 @@ impl Gallery {
             }
         };
         inner.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        // Once more: a training that began since has read the faces that are gone now.
+        inner.unlearn();
         for side in inner.all_sides() {
             side.negatives.write().unwrap_or_else(PoisonError::into_inner).remove(person);
             side.alike.write().unwrap_or_else(PoisonError::into_inner).remove(person);
         }
         inner.faces_changed([]);
         let side = inner.in_use();
-        side.count(side.faces.load(Ordering::Relaxed).saturating_sub(u64::from(receipt.faces_removed)));
+        let counted = faces.iter().filter(|face| face.embedding.model == side.model).count() as u64;
+        side.count(side.faces.load(Ordering::Relaxed).saturating_sub(counted));
         inner.settled();
         Ok(receipt)
     }

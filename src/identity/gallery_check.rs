@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio_util::sync::CancellationToken;
+
 use super::EnrolledFace;
 use crate::ids::{FaceId, PersonId};
 
@@ -70,27 +72,62 @@ pub struct Finding {
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Checked {
-    /// Gravest first: by kind, then by how far beyond the limit.
+    /// The gravest: by kind, then by how far beyond the limit.
     pub findings: Vec<Finding>,
+    /// Findings in all.
+    pub total: usize,
     /// Faces that were compared.
     pub compared: usize,
 }
 
-/// Looks at a gallery: `faces` of one model, in any order, and `faceless` people.
-pub fn check(faces: &[EnrolledFace], faceless: &[PersonId], limits: &CheckLimits) -> Checked {
+/// The gravest findings so far: thousands of copies of one picture are millions of findings.
+struct Gravest {
+    keep: usize,
+    total: usize,
+    found: Vec<Finding>,
+}
+
+impl Gravest {
+    fn add(&mut self, found: impl IntoIterator<Item = Finding>) {
+        for finding in found {
+            self.total += 1;
+            self.found.push(finding);
+            if self.found.len() >= 2 * self.keep.max(1) {
+                self.cut();
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        let beyond = |f: &Finding| match f.kind {
+            FindingKind::Poor => f.limit - f.quality,
+            _ => (f.similarity - f.limit).abs(),
+        };
+        self.found.sort_by(|a, b| a.kind.cmp(&b.kind).then(beyond(b).total_cmp(&beyond(a))));
+        self.found.truncate(self.keep);
+    }
+}
+
+/// Looks at a gallery: `faces` of one model, in any order, and `faceless` people. At most `keep` findings are told, the gravest. Ends early, with
+/// what it has, when `stop` is cancelled: nobody waits for it then.
+pub fn check(
+    faces: &[EnrolledFace],
+    faceless: &[PersonId],
+    limits: &CheckLimits,
+    keep: usize,
+    stop: &CancellationToken,
+) -> Checked {
     let mut people: BTreeMap<&PersonId, Vec<&EnrolledFace>> = BTreeMap::new();
     faces.iter().for_each(|f| people.entry(&f.person).or_default().push(f));
     // Whole people, evenly over all.
     let step = faces.len().div_ceil(MOST).max(1);
     let people: Vec<Vec<&EnrolledFace>> = people.into_values().step_by(step).collect();
-    let mut findings = Vec::new();
-    for (i, own) in people.iter().enumerate() {
-        findings.extend(within(own, limits));
-        for others in &people[i + 1..] {
-            findings.extend(between(own, others, limits));
-        }
+    let mut gravest = Gravest { keep, total: 0, found: Vec::new() };
+    for (i, own) in people.iter().enumerate().take_while(|_| !stop.is_cancelled()) {
+        gravest.add(within(own, limits));
+        gravest.add(people[i + 1..].iter().filter_map(|others| between(own, others, limits)));
     }
-    findings.extend(faceless.iter().map(|person| Finding {
+    gravest.add(faceless.iter().map(|person| Finding {
         kind: FindingKind::NoFace,
         one: Whose { person: person.clone(), face: None },
         other: None,
@@ -98,12 +135,8 @@ pub fn check(faces: &[EnrolledFace], faceless: &[PersonId], limits: &CheckLimits
         limit: 0.0,
         quality: 0.0,
     }));
-    let beyond = |f: &Finding| match f.kind {
-        FindingKind::Poor => f.limit - f.quality,
-        _ => (f.similarity - f.limit).abs(),
-    };
-    findings.sort_by(|a, b| a.kind.cmp(&b.kind).then(beyond(b).total_cmp(&beyond(a))));
-    Checked { findings, compared: people.iter().map(Vec::len).sum() }
+    gravest.cut();
+    Checked { findings: gravest.found, total: gravest.total, compared: people.iter().map(Vec::len).sum() }
 }
 
 fn whose(face: &EnrolledFace) -> Whose {
@@ -189,7 +222,7 @@ mod tests {
     fn told(faces: &[EnrolledFace], faceless: &[&str]) -> Vec<(FindingKind, String, String)> {
         let faceless: Vec<PersonId> = faceless.iter().map(|p| p.parse().unwrap()).collect();
         let name = |w: &Whose| w.face.as_ref().map_or_else(|| w.person.to_string(), ToString::to_string);
-        check(faces, &faceless, &LIMITS)
+        check(faces, &faceless, &LIMITS, 100, &CancellationToken::new())
             .findings
             .iter()
             .map(|f| (f.kind, name(&f.one), f.other.as_ref().map(name).unwrap_or_default()))
@@ -200,7 +233,7 @@ mod tests {
     fn a_sound_gallery_has_no_findings() {
         let faces = [face("a1", "anna", 0.0, 0.9), face("a2", "anna", 20.0, 0.2), face("b1", "berta", 100.0, 0.8)];
         assert!(told(&faces, &[]).is_empty());
-        assert_eq!(check(&faces, &[], &LIMITS).compared, 3);
+        assert_eq!(check(&faces, &[], &LIMITS, 100, &CancellationToken::new()).compared, 3);
     }
 
     #[test]
@@ -230,5 +263,19 @@ mod tests {
     fn two_faces_that_disagree_are_one_finding() {
         let faces = [face("a1", "anna", 0.0, 0.9), face("a2", "anna", 90.0, 0.9)];
         assert_eq!(told(&faces, &[]), [(FindingKind::Outlier, "a1".into(), "a2".into())]);
+    }
+
+    #[test]
+    fn only_the_gravest_are_kept_and_all_are_counted() {
+        // One picture for forty people, and two look-alikes.
+        let mut faces: Vec<EnrolledFace> =
+            (0..40).map(|i| face(&format!("f{i}"), &format!("p{i}"), 0.0, 0.9)).collect();
+        faces.push(face("x", "x", 40.0, 0.9));
+        let found = check(&faces, &[], &LIMITS, 5, &CancellationToken::new());
+        assert_eq!((found.total, found.findings.len()), (40 * 39 / 2 + 40, 5));
+        assert!(found.findings.iter().all(|f| f.kind == FindingKind::SamePicture));
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        assert_eq!(check(&faces, &[], &LIMITS, 5, &stopped).total, 0);
     }
 }

@@ -8,7 +8,9 @@ use std::{
 use super::{Gallery, Inner, side::Side};
 use crate::{
     face::Embedding,
-    identity::{Candidates, Decision, GalleryError, Person, PersonHit, SearchQuery, Thresholds, Why, decision::assign},
+    identity::{
+        Candidates, Decision, GalleryError, Person, PersonHit, SearchQuery, Spread, Thresholds, Why, decision::assign,
+    },
     ids::PersonId,
 };
 
@@ -26,9 +28,23 @@ impl Gallery {
         watchlists: &[String],
         thresholds: &Thresholds,
     ) -> Result<Vec<(Decision, Option<Person>)>, GalleryError> {
+        let single: Vec<_> = probes.iter().map(|probe| (probe.clone(), Spread::default())).collect();
+        self.identify_tracks(&single, watchlists, thresholds).await
+    }
+
+    /// The same for templates that fuse several looks, each with how much they differ.
+    ///
+    /// # Errors
+    /// When an embedding is of another model or the index fails.
+    pub async fn identify_tracks(
+        &self,
+        probes: &[(Embedding, Spread)],
+        watchlists: &[String],
+        thresholds: &Thresholds,
+    ) -> Result<Vec<(Decision, Option<Person>)>, GalleryError> {
         let mut faces = Vec::with_capacity(probes.len());
-        for probe in probes {
-            faces.push(self.candidates(probe, watchlists).await?);
+        for (probe, spread) in probes {
+            faces.push(Candidates { spread: *spread, ..self.candidates(probe, watchlists).await? });
         }
         Ok(assign(&faces, thresholds).into_iter().map(|d| self.named(d)).collect())
     }

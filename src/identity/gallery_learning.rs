@@ -146,6 +146,8 @@ impl Gallery {
     pub async fn forget_classifier(&self) -> Result<(), GalleryError> {
         let inner = &self.inner;
         let _turn = inner.changes.lock().await;
+        // A training under way must not bring it back.
+        inner.unlearn();
         let side = inner.in_use();
         inner.store.set_classifier(&side.model, None).await?;
         let why = Some("the classifier was forgotten; `visage train` trains one".to_owned());
@@ -199,11 +201,11 @@ impl Gallery {
             () = stop.cancelled() => return Ok(()),
             one = inner.training.lock() => one,
         };
-        while !stop.is_cancelled() {
+        while !stop.is_cancelled() && inner.wants_classifier() {
             let (stop_this, erasures) = inner.begin(stop);
             let side = inner.in_use();
             if let Err(error) = inner.few_enough(&side) {
-                return inner.cannot_train(&error).await;
+                return inner.cannot_train(&side, &error).await;
             }
             let faces = inner.store.all_faces(&side.model).await?;
             if side.is_of(&faces) {
@@ -218,7 +220,7 @@ impl Gallery {
                     }
                 }
                 Err(TrainError::Stopped) => {}
-                Err(error) => return inner.cannot_train(&error).await,
+                Err(error) => return inner.cannot_train(&side, &error).await,
             }
         }
         Ok(())
@@ -295,13 +297,15 @@ impl Inner {
     /// Keeps a classifier, unless somebody was erased or another model took over since its faces were read; whether it did.
     async fn keep(&self, classifier: Classifier, erasures: u64) -> Result<bool, GalleryError> {
         let bytes = classifier.to_bytes().map_err(|e| GalleryError::Storage(e.to_string()))?;
-        // No erasure runs meanwhile, so none can be undone by what is written here.
-        let _turn = self.changes.lock().await;
+        // No erasure runs meanwhile, so none can be undone by what is written here; one that was interrupted is made good first.
+        let _turn = self.turn().await?;
         let (side, erased) = (self.in_use(), self.erasures.load(Ordering::Acquire) != erasures);
         if erased || *classifier.model() != side.model || !self.knows_all(&classifier) {
+            self.unsettled.store(false, Ordering::Release);
             return Ok(false);
         }
-        self.store.set_classifier(&side.model, Some(&bytes)).await?;
+        self.store.set_classifier(&side.model, Some(&bytes)).await.map_err(|e| self.refused(e))?;
+        self.unsettled.store(false, Ordering::Release);
         side.learn(Learned { classifier: Some(Arc::new(classifier)), wanted: true, ..Learned::default() });
         // A face that came while it was trained: the next round sees whether there was one.
         self.changed.notify_one();
@@ -310,10 +314,12 @@ impl Inner {
         Ok(true)
     }
 
-    /// The gallery can't be trained on: similarity decides, and an outdated classifier goes.
-    async fn cannot_train(&self, error: &TrainError) -> Result<(), GalleryError> {
+    /// The gallery can't be trained on with this model: similarity decides, and an outdated classifier goes.
+    async fn cannot_train(&self, side: &Side, error: &TrainError) -> Result<(), GalleryError> {
         let _turn = self.changes.lock().await;
-        let side = self.in_use();
+        if self.in_use().model != side.model {
+            return Ok(());
+        }
         self.store.set_classifier(&side.model, None).await?;
         let mut learned = side.learned.write().unwrap_or_else(PoisonError::into_inner);
         let why = Some(error.to_string());

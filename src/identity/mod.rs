@@ -34,7 +34,7 @@ pub use classifier::{Classifier, TrainError};
 pub use crop::FaceCrop;
 pub use decision::{Candidates, Decision, Thresholds, Verdict};
 pub use embeddings::EmbeddingStore;
-pub use evidence::{Evidence, EvidenceSettings, Look, Taken};
+pub use evidence::{Evidence, EvidenceSettings, Look, Spread, Taken};
 pub use gallery::{Calibrated, ClassifierInfo, Gallery, GallerySettings, RouteInfo, Trained};
 pub use person::{EnrolledFace, GalleryError, GalleryStore, Person};
 pub use search::{PersonHit, SearchQuery, VectorIndex};

@@ -157,17 +157,13 @@ impl TrackDecider {
         self.evidence.looks() > 0 && self.said.as_ref().is_none_or(|s| s.decision.known().is_none())
     }
 
-    /// Takes the gallery's decision about the template of `looks` looks in. At most one statement.
-    ///
-    /// The decision was made at the threshold of single pictures; the template has to reach what stands for it ([`Evidence::raised`]).
-    pub fn assess(&mut self, now: Timestamp, looks: u32, mut decision: Decision) -> Option<Statement> {
-        let needs = self.evidence.raised(decision.threshold);
-        if decision.known().is_some() && decision.similarity < needs {
-            let near = decision.similarity;
-            let text = format!("below the threshold of looks that differ: best candidate {near:.3}, needs {needs:.3}");
-            decision.withdraw(Why::new(WhyCode::BelowThreshold, text, near, needs));
-        }
-        decision.threshold = needs;
+    /// Whether there are looks that the gallery was never asked about.
+    pub fn is_unasked(&self) -> bool {
+        self.evidence.looks() > 0 && self.last.is_none()
+    }
+
+    /// Takes the gallery's decision about the template of `looks` looks in, made with their [`Evidence::spread`]. At most one statement.
+    pub fn assess(&mut self, now: Timestamp, looks: u32, decision: Decision) -> Option<Statement> {
         self.last = Some((decision, looks));
         self.tick(now)
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     face::Distance,
     identity::{
-        Candidates, PersonHit, Thresholds, Why, WhyCode,
+        Candidates, PersonHit, Spread, Thresholds, Why, WhyCode,
         decision::{
             decide,
             tests::{hit, thresholds},
@@ -219,19 +219,19 @@ fn named(gallery: &[Embedding], looks: i64, tracks: usize, mut who: impl FnMut(&
     for _ in 0..tracks {
         let face = who(&mut dice);
         let here = sum(&face, &dice.vector(0.4));
-        let ask = |probe: &Embedding| {
+        let ask = |probe: &Embedding, spread: Spread| {
             let mut hits: Vec<PersonHit> =
                 gallery.iter().enumerate().map(|(i, g)| hit(&format!("p{i}"), g.similarity(probe).unwrap())).collect();
             hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
-            decide(&Candidates::of(hits), &t)
+            decide(&Candidates { spread, ..Candidates::of(hits) }, &t)
         };
         let mut decider = TrackDecider::new(DeciderSettings::default(), t.similarity);
         let mut once = false;
         for i in 0..looks {
             let embedding = unit(sum(&here, &dice.vector(0.6)));
-            once |= ask(&embedding).known().is_some();
+            once |= ask(&embedding, Spread::default()).known().is_some();
             if matches!(decider.look(Look { at: at(i * 150), embedding, quality: 0.5 }), Taken::Agrees) {
-                let decision = ask(&decider.template().unwrap());
+                let decision = ask(&decider.template().unwrap(), decider.evidence().spread());
                 decider.assess(at(i * 150), decider.looks(), decision);
             }
         }

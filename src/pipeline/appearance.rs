@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::label;
 use crate::{
     event::{EventKind, EventMatch, NamedPerson, NewEvent},
-    face::{Detection, Quality},
+    face::{Detection, Quality, quality::Flaw},
     frame::{Frame, Picture, Point, annotate, crop},
     identity::{
         DeciderSettings, Decision, Gallery, Look, Statement, Taken, Thresholds, TrackDecider, UnknownChange,
@@ -15,15 +15,17 @@ use crate::{
     },
     ids::{CameraId, EventId, FaceId, ModelId, TrackId},
     time::{self, CaptureOrigin, CaptureTime, Timestamp},
-    track::{EndedTrack, LookPlanner, LookSettings, appearance::Shows, best_shot::Skip},
+    track::{
+        EndedTrack, LookPlanner, LookSettings,
+        appearance::{DOUBTED_LOOKS, Shows},
+        best_shot::Skip,
+    },
 };
 
-/// Looks that may be taken at once, budget and interval permitting, when one was doubted.
-const DOUBTED_LOOKS: u32 = 2;
 /// Size of a face's surroundings that are kept when whole frames would be too many, in box sizes.
 const SURROUNDINGS: f32 = 3.0;
 /// Size of the portrait of an unknown face, in box sizes …
-const PORTRAIT: f32 = 1.5;
+pub(super) const PORTRAIT: f32 = 1.5;
 /// … and in pixels at most.
 const PORTRAIT_PX: u32 = 160;
 
@@ -114,6 +116,8 @@ pub(super) struct Appearance {
     doubted_liveness: Mean,
     /// The last decision event, which a correction replaces.
     stated: Option<EventId>,
+    /// The model whose gallery answered last: figures of another are not comparable.
+    pub(super) compared_by: Option<ModelId>,
 }
 
 impl Appearance {
@@ -130,6 +134,7 @@ impl Appearance {
             liveness: Mean::default(),
             doubted_liveness: Mean::default(),
             stated: None,
+            compared_by: None,
         }
     }
 
@@ -188,6 +193,7 @@ impl Appearance {
             liveness: std::mem::take(&mut self.doubted_liveness),
             doubted_liveness: Mean::default(),
             stated: None,
+            compared_by: None,
         })
     }
 
@@ -196,6 +202,11 @@ impl Appearance {
         self.decider.start_anew(ctx.thresholds.similarity);
         self.planner = LookPlanner::new(looks.clone(), ctx.min_face_px);
         self.suspect = None;
+    }
+
+    /// Time since it began, milliseconds.
+    pub(super) fn waited_ms(&self, at: Timestamp) -> f64 {
+        time::seconds_between(self.began, at) * 1000.0
     }
 
     /// What it showed and shows, when its looks are in doubt.
@@ -263,9 +274,10 @@ impl Appearance {
         draft.event.reason = statement.decision.reason().unwrap_or_default().to_owned();
         draft.event.matched = Some(matched(&statement.decision, gallery));
         draft.event.looks = statement.looks;
-        let template = self.decider.template();
-        draft.event.model = Some(template.as_ref().map_or_else(|| ctx.model.clone(), |t| t.model.clone()));
-        draft.event.template = template.map(|t| t.values.to_vec());
+        let model = self.compared_by.clone().unwrap_or_else(|| ctx.model.clone());
+        // Looks may be of a newer model than the figures.
+        draft.event.template = self.decider.template().filter(|t| t.model == model).map(|t| t.values.to_vec());
+        draft.event.model = Some(model);
         draft.event.corrects = if statement.correction { self.stated.take() } else { None };
         self.stated = Some(draft.event.id.clone());
         draft
@@ -286,7 +298,7 @@ impl Appearance {
         }
         left.event.matched = self.decider.said().map(|s| matched(&s.decision, gallery));
         left.event.looks = self.looks();
-        left.event.model = Some(ctx.model.clone());
+        left.event.model = Some(self.compared_by.clone().unwrap_or_else(|| ctx.model.clone()));
         let dwell_s = time::seconds_between(ended.first_seen, ended.last_seen).max(0.0);
         left.event.dwell_ms = Some((dwell_s * 1000.0) as u64);
         left.event.captured = Some(CaptureTime { at: ended.last_seen, origin: CaptureOrigin::Arrival });
@@ -339,7 +351,13 @@ fn unusable(skip: &Skip) -> Why {
     match skip {
         Skip::TooSmall { px, needs } => Why::new(WhyCode::TooSmall, text, *px, *needs),
         Skip::Poor { quality, needs } => {
-            let code = if quality.sharpness <= quality.frontality { WhyCode::TooBlurred } else { WhyCode::TurnedAway };
+            let code = match quality.flaw() {
+                Flaw::Blurred(_) => WhyCode::TooBlurred,
+                Flaw::TurnedAway(_) => WhyCode::TurnedAway,
+                Flaw::EyesHidden => WhyCode::EyesHidden,
+                Flaw::MouthHidden => WhyCode::MouthHidden,
+                Flaw::Glaring(_) => WhyCode::OverExposed,
+            };
             Why::new(code, text, quality.value, *needs)
         }
         Skip::TooSoon | Skip::NothingNew | Skip::Spent => Why::plain(WhyCode::NoLook, text),

@@ -1,7 +1,7 @@
 //! The faces before one camera: detect, track, embed what is worth it, decide; frames in, drafts of events out.
 //!
 //! Each track has an [`Appearance`]. A track that ends is held back for a moment: a face that comes back continues its appearance
-//! instead of starting a second one. A track that goes over to another face is cut in two.
+//! instead of starting a second one. A track that goes over to another face is cut in two ([`turns`]).
 
 use std::{
     collections::BTreeMap,
@@ -18,33 +18,22 @@ use crate::{
     event::EventKind,
     face::{Detection, Embedding, FaceEngine, FaceError, Quality},
     frame::{Frame, Point, region},
-    identity::{Look, Taken, ThresholdSource},
+    identity::{Look, Spread, Taken, ThresholdSource},
     ids::TrackId,
     telemetry,
     time::{self, CaptureOrigin, CaptureTime, Timestamp},
-    track::{
-        EndedTrack, Tracker,
-        appearance::{Departed, Origin, are_exchanged, find_return},
-    },
+    track::{Tracker, appearance::APPEAR_WITHIN_MS},
 };
 
-/// A track that gave no usable look for this long is told as APPEARED anyway.
-const APPEAR_WITHIN_MS: f64 = 700.0;
-/// Looks after which a new track no longer waits to be an appearance that goes on.
-const SURE_LOOKS: u32 = 3;
+mod turns;
+use turns::Held;
+
 /// Faces of one frame that are tracked at most; the largest are kept, the others counted.
 const MAX_FACES: usize = 64;
 /// Appearances whose whole best frame is kept; with more, the face's surroundings must do.
 const WHOLE_FRAMES: usize = 8;
 /// A complaint that could come with every frame is logged this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
-
-/// A track that ended and may come back.
-struct Held {
-    ended: EndedTrack,
-    appearance: Appearance,
-    template: Embedding,
-}
 
 /// The newest frame that was searched.
 #[derive(Clone, Copy)]
@@ -125,14 +114,13 @@ impl CameraFaces {
         let (mut looked, mut switched) = self.take_looks(&frame, &detections, &matched).await;
         self.exchange(&mut switched, &mut matched);
         events.extend(self.cut(switched, &mut matched, &mut looked));
-        // Held before anybody is asked: a track whose time ran out in the very frame that shows its face again goes on, too.
-        let gone = self.end(report.ended, at);
+        // Held before the others are asked about: a track whose time ran out in the very frame that shows its face again goes on, too.
+        let gone = self.end(report.ended, at).await;
         self.rejoin(&looked, &mut matched);
-        let mut told = self.assess(at, &matched, !looked.is_empty()).await;
-        for appearance in self.live.values_mut() {
-            let waited_ms = time::seconds_between(appearance.began, at) * 1000.0;
-            if (appearance.looks() > 0 && !appearance.waits) || waited_ms >= APPEAR_WITHIN_MS {
-                appearance.waits = false;
+        let waited = self.wait_no_longer(at);
+        let mut told = self.assess(at, &matched, waited || !looked.is_empty()).await;
+        for appearance in self.live.values_mut().filter(|a| !a.waits) {
+            if appearance.looks() > 0 || appearance.waited_ms(at) >= APPEAR_WITHIN_MS {
                 told.extend(appearance.appeared(&ctx));
             }
         }
@@ -141,6 +129,14 @@ impl CameraFaces {
         events.extend(told);
         events.extend(gone);
         events
+    }
+
+    /// Tracks whose time is over no longer wait to be an appearance that goes on; whether there are any.
+    fn wait_no_longer(&mut self, at: Timestamp) -> bool {
+        let mut over = self.live.values_mut().filter(|a| a.waits && a.waited_ms(at) >= APPEAR_WITHIN_MS).peekable();
+        let any = over.peek().is_some();
+        over.for_each(|a| a.waits = false);
+        any
     }
 
     /// The gallery may have moved to another model. Embeddings of two models are never mixed: faces in view keep their appearance and what
@@ -160,13 +156,13 @@ impl CameraFaces {
     }
 
     /// Time goes on although no frame came: the camera may be gone.
-    pub(super) fn no_frame(&mut self) -> Vec<Draft> {
+    pub(super) async fn no_frame(&mut self) -> Vec<Draft> {
         let mut events = self.follow_model();
-        events.extend(self.time_passes());
+        events.extend(self.time_passes().await);
         events
     }
 
-    fn time_passes(&mut self) -> Vec<Draft> {
+    async fn time_passes(&mut self) -> Vec<Draft> {
         let Some(newest) = self.newest else { return Vec::new() };
         let silence = newest.looked_at.elapsed();
         let now = newest.arrived.checked_add(silence).unwrap_or(newest.arrived);
@@ -175,14 +171,14 @@ impl CameraFaces {
             return self.release(Some(now));
         }
         let report = self.tracker.step(now, newest.size, &[]);
-        self.end(report.ended, now)
+        self.end(report.ended, now).await
     }
 
     /// Every track ends.
-    pub(super) fn finish(&mut self) -> Vec<Draft> {
+    pub(super) async fn finish(&mut self) -> Vec<Draft> {
         let ended = self.tracker.finish();
         let at = self.newest.map_or_else(time::now, |newest| newest.arrived);
-        let mut events = self.end(ended, at);
+        let mut events = self.end(ended, at).await;
         events.extend(self.release(None));
         events
     }
@@ -273,38 +269,6 @@ impl CameraFaces {
         (looked, switched)
     }
 
-    /// Two tracks that took each other's face when they met change places: each appearance goes on with its own face.
-    fn exchange(&mut self, switched: &mut Vec<TrackId>, matched: &mut [(TrackId, usize)]) {
-        let threshold = self.context().thresholds.similarity;
-        let mut settled: Vec<TrackId> = Vec::new();
-        for id in switched.iter() {
-            let Some(shows) = self.live.get(id).filter(|_| !settled.contains(id)).and_then(Appearance::shows) else {
-                continue;
-            };
-            let mut others = self.live.iter().filter(|(other, _)| *other != id);
-            let partner = others.find(|(_, other)| {
-                other.shows().is_some_and(|other| are_exchanged(&shows, &other, threshold, &self.parts.returns))
-            });
-            let Some(partner) = partner.map(|(partner, _)| partner.clone()) else { continue };
-            if !self.tracker.exchange(id, &partner) {
-                continue;
-            }
-            if let Some(mut a) = self.live.remove(id) {
-                self.live.entry(partner.clone()).and_modify(|b| a.exchange(b));
-                self.live.insert(id.clone(), a);
-            }
-            for (name, _) in matched.iter_mut() {
-                if name == id {
-                    *name = partner.clone();
-                } else if *name == partner {
-                    *name = id.clone();
-                }
-            }
-            settled.extend([id.clone(), partner]);
-        }
-        switched.retain(|id| !settled.contains(id));
-    }
-
     /// Liveness of faces, where it is scored: a signal that must not stand in the way of recognition when it fails.
     async fn liveness(&mut self, frame: &Frame, faces: &[Detection]) -> Vec<Option<f32>> {
         match self.engine.liveness(&frame.picture, faces).await {
@@ -316,74 +280,6 @@ impl CameraFaces {
         }
     }
 
-    /// Cuts tracks that went over to another face: the first face's appearance is over and told, the second begins.
-    fn cut(
-        &mut self,
-        switched: Vec<TrackId>,
-        matched: &mut [(TrackId, usize)],
-        looked: &mut Vec<TrackId>,
-    ) -> Vec<Draft> {
-        let ctx = self.context();
-        let mut events = Vec::new();
-        for id in switched {
-            let Some((mut ended, new)) = self.tracker.split(&id) else { continue };
-            let Some(mut first) = self.live.remove(&id) else { continue };
-            if let Some(second) = first.split(new.clone(), &ctx, &self.parts.looks) {
-                ended.last_seen = ended.last_seen.min(second.began);
-                matched.iter_mut().filter(|(m, _)| *m == id).for_each(|(m, _)| *m = new.clone());
-                self.live.insert(new.clone(), second);
-                looked.push(new);
-            }
-            // Told at once: nobody can come back to this track.
-            events.extend(first.left(&ended, &self.parts.gallery, &ctx));
-        }
-        events
-    }
-
-    /// Joins new tracks to appearances that were lost or ended a moment ago, when they are the same face.
-    fn rejoin(&mut self, looked: &[TrackId], matched: &mut [(TrackId, usize)]) {
-        let threshold = self.context().thresholds.similarity;
-        for id in looked {
-            let Some(new) = self.live.get(id).filter(|a| !a.is_told()) else { continue };
-            let Some(template) = new.decider.template() else { continue };
-            let gone = self.departed();
-            let old = match find_return(&gone, &template, new.began, threshold, &self.parts.returns) {
-                Origin::Continues(old) => old,
-                origin => {
-                    let waits = origin == Origin::Unsure && new.looks() < SURE_LOOKS;
-                    self.live.entry(id.clone()).and_modify(|new| new.waits = waits);
-                    continue;
-                }
-            };
-            if !self.tracker.continue_as(&old, id) {
-                continue;
-            }
-            let held = self.held.iter().position(|h| h.ended.id == old);
-            let past = match held {
-                Some(place) => Some(self.held.swap_remove(place).appearance),
-                None => self.live.remove(&old),
-            };
-            if let (Some(mut appearance), Some(new)) = (past, self.live.remove(id)) {
-                appearance.goes_on_as(new);
-                matched.iter_mut().filter(|(m, _)| m == id).for_each(|(m, _)| *m = old.clone());
-                self.live.insert(old, appearance);
-            }
-        }
-    }
-
-    /// Tracks that may come back under a new one: those that ended a moment ago and those not found in this frame.
-    fn departed(&self) -> Vec<Departed> {
-        let held = self.held.iter().map(|h| Departed {
-            track: h.ended.id.clone(),
-            last_seen: h.ended.last_seen,
-            template: h.template.clone(),
-        });
-        let lost = self.tracker.lost().filter_map(|(id, last_seen)| {
-            Some(Departed { track: id.clone(), last_seen, template: self.live.get(id)?.decider.template()? })
-        });
-        held.chain(lost).collect()
-    }
-
     /// Asks the gallery about the faces in view together (one person is one face) and says what can be said.
     async fn assess(&mut self, at: Timestamp, matched: &[(TrackId, usize)], new_looks: bool) -> Vec<Draft> {
         let ctx = self.context();
@@ -391,20 +287,21 @@ impl CameraFaces {
         let gallery_changed = self.gallery_revision != revision;
         let mut statements = Vec::new();
         if new_looks || gallery_changed {
-            let in_view: Vec<(TrackId, Embedding)> = self
+            let in_view: Vec<(TrackId, (Embedding, Spread))> = self
                 .live
                 .iter()
                 .filter(|(_, a)| !a.waits)
                 .filter(|(id, a)| matched.iter().any(|(m, _)| m == *id) || (gallery_changed && a.decider.is_open()))
-                .filter_map(|(id, a)| Some((id.clone(), a.decider.template()?)))
+                .filter_map(|(id, a)| Some((id.clone(), (a.decider.template()?, a.decider.evidence().spread()))))
                 .collect();
-            let probes: Vec<Embedding> = in_view.iter().map(|(_, e)| e.clone()).collect();
-            match self.parts.gallery.identify_together(&probes, &self.spec.watchlists, &ctx.thresholds).await {
+            let probes: Vec<(Embedding, Spread)> = in_view.iter().map(|(_, probe)| probe.clone()).collect();
+            match self.parts.gallery.identify_tracks(&probes, &self.spec.watchlists, &ctx.thresholds).await {
                 Ok(answers) => {
                     self.gallery_revision = revision;
                     for ((id, _), (decision, _)) in in_view.into_iter().zip(answers) {
                         let Some(appearance) = self.live.get_mut(&id) else { continue };
                         let looks = appearance.looks();
+                        appearance.compared_by = Some(ctx.model.clone());
                         statements.extend(appearance.decider.assess(at, looks, decision).map(|s| (id, s)));
                     }
                 }
@@ -424,31 +321,6 @@ impl CameraFaces {
             }
         }
         events
-    }
-
-    /// Ended tracks: those that may come back are held, the others and those held too long are told.
-    fn end(&mut self, ended: Vec<EndedTrack>, at: Timestamp) -> Vec<Draft> {
-        let ctx = self.context();
-        let mut events = Vec::new();
-        for ended in ended {
-            let Some(appearance) = self.live.remove(&ended.id) else { continue };
-            match appearance.decider.template() {
-                Some(template) => self.held.push(Held { ended, appearance, template }),
-                None => events.extend(appearance.left(&ended, &self.parts.gallery, &ctx)),
-            }
-        }
-        events.extend(self.release(Some(at)));
-        events
-    }
-
-    /// Tells the LEFT of held tracks whose time is over; all of them without a time.
-    fn release(&mut self, at: Option<Timestamp>) -> Vec<Draft> {
-        let ctx = self.context();
-        let within = f64::from(self.parts.returns.within_ms) / 1000.0;
-        let over = |h: &Held| at.is_none_or(|at| time::seconds_between(h.ended.last_seen, at) > within);
-        let (gone, kept): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.held).into_iter().partition(over);
-        self.held = kept;
-        gone.into_iter().flat_map(|h| h.appearance.left(&h.ended, &self.parts.gallery, &ctx)).collect()
     }
 
     fn context(&self) -> Context {

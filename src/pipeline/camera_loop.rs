@@ -149,7 +149,7 @@ pub(super) async fn run(
         faces.change(spec.borrow().clone());
         let events = match frame {
             Some(frame) => faces.look_at(frame, &shared).await,
-            None => faces.no_frame(),
+            None => faces.no_frame().await,
         };
         let active = faces.active();
         control.set_active(active > 0);
@@ -157,7 +157,7 @@ pub(super) async fn run(
         telemetry::active_tracks(&id, active);
         write(&*log, &settings, events).await;
     }
-    write(&*log, &settings, faces.finish()).await;
+    write(&*log, &settings, faces.finish().await).await;
     shared.tracks.store(0, Ordering::Relaxed);
     telemetry::active_tracks(&id, 0);
 }

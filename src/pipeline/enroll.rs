@@ -177,7 +177,8 @@ async fn attempt(
     if let Err(r) = good_enough(&engine, &desk.enroll, &quality, existing.len()) {
         return Ok(refused(r, found));
     }
-    let Some(embedding) = engine.embed(&picture, &[detection]).await?.into_iter().next() else {
+    // The landmarks that it was aligned by are kept with the picture, for other models.
+    let Some((embedding, detection)) = engine.embed_refined(&picture, &[detection]).await?.into_iter().next() else {
         return Ok(refused(refusal(RefusalReason::NoFace, "the face could not be embedded"), found));
     };
     let mut conflicts = against(desk, &engine, person, &embedding, &existing).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{enroll, fleet::FaceAnswer, label};
 use crate::{
@@ -31,6 +32,9 @@ const POOR: f32 = 0.3;
 /// Why a question about a picture could not be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
+    /// The gallery is checked already.
+    #[error("the gallery is being checked already; wait for the end and try again")]
+    Checking,
     /// The picture itself.
     #[error(transparent)]
     Still(#[from] StillError),
@@ -66,7 +70,7 @@ impl PictureError {
     fn of(self, field: &'static str) -> Self {
         match self {
             Self::Still(_) | Self::NoFace | Self::TooManyFaces { .. } => Self::One { field, fault: Box::new(self) },
-            Self::Face(_) | Self::Gallery(_) | Self::One { .. } => self,
+            Self::Checking | Self::Face(_) | Self::Gallery(_) | Self::One { .. } => self,
         }
     }
 }
@@ -149,6 +153,7 @@ pub struct PictureDesk {
     pub(super) keep_crops: bool,
     waiting: Arc<Semaphore>,
     in_work: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
 }
 
 /// A decoded picture with its place among those in work, which it gives back when it is dropped.
@@ -176,7 +181,18 @@ impl PictureDesk {
         keep_crops: bool,
     ) -> Self {
         let (waiting, in_work) = (Arc::new(Semaphore::new(WAITING)), Arc::new(Semaphore::new(IN_WORK)));
-        Self { engine, gallery, limits, faces_limit, identity, enroll, keep_crops, waiting, in_work }
+        Self {
+            engine,
+            gallery,
+            limits,
+            faces_limit,
+            identity,
+            enroll,
+            keep_crops,
+            waiting,
+            in_work,
+            checks: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Thresholds for 1:N with the embedder in use. `threshold` overrides the least similarity, and says whose it is.
@@ -194,11 +210,13 @@ impl PictureDesk {
         self.keep_crops
     }
 
-    /// Looks for faces that may be wrong: the model in use, its number of faces, what was found. Changes nothing.
+    /// Looks for faces that may be wrong: the model in use, its number of faces, the `keep` gravest findings. Changes nothing. One at a time, since
+    /// every face is compared with every other.
     ///
     /// # Errors
-    /// When the gallery fails.
-    pub async fn check_gallery(&self) -> Result<(ModelId, usize, Checked), PictureError> {
+    /// When another check runs, or the gallery fails.
+    pub async fn check_gallery(&self, keep: usize) -> Result<(ModelId, usize, Checked), PictureError> {
+        let place = self.checks.clone().try_acquire_owned().map_err(|_| PictureError::Checking)?;
         let engine = self.engine.now();
         let model = engine.embedder().id.clone();
         let faces = self.gallery.store().all_faces(&model).await?;
@@ -210,9 +228,14 @@ impl PictureDesk {
             quality: POOR,
         };
         let count = faces.len();
-        // Every face with every other is work for a while: no more at a time than pictures.
-        let _place = self.in_work.acquire().await.map_err(|_| FaceError::Stopped)?;
-        let checked = blocking(move || gallery_check::check(&faces, &faceless, &limits)).await?;
+        let stop = CancellationToken::new();
+        // A caller who goes away ends it; the place is free when it has ended.
+        let _gone = stop.clone().drop_guard();
+        let work = move || {
+            let _place = place;
+            gallery_check::check(&faces, &faceless, &limits, keep, &stop)
+        };
+        let checked = blocking(work).await?;
         Ok((model, count, checked))
     }
 

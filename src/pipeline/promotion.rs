@@ -4,12 +4,14 @@
 //! interrupted promotion leaves the group in place and can be repeated without doubling anything.
 
 use super::{
+    appearance::PORTRAIT,
     picture::PictureError,
     unknowns::{Inner, UnknownsError},
 };
 use crate::{
     event::{EventKind, EventLogError, EventMatch, NamedPerson, NewEvent},
     face::Embedding,
+    frame::BBox,
     identity::{Basis, EnrolledFace, FaceCrop, GalleryError, Person, PersonHit, UnknownChange, UnknownFace},
     ids::{EventId, PersonId, UnknownId},
     telemetry, time,
@@ -104,9 +106,17 @@ impl Inner {
             Err(error) => return Err(error.into()),
         };
         let engine = self.desk.engine.now();
-        let found = self.desk.find(&engine, &picture, None).await?;
-        let largest = found.into_iter().max_by(|a, b| a.0.bbox.area().total_cmp(&b.0.bbox.area()));
-        Ok(largest.map(|(detection, _)| FaceCrop { jpeg, detection }))
+        let found = match self.desk.find(&engine, &picture, None).await {
+            Ok(found) => found,
+            Err(PictureError::TooManyFaces { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // The portrait is cut around the face: somebody nearer may be in it, too, but not in its middle.
+        let whole = BBox::new(0.0, 0.0, picture.width() as f32, picture.height() as f32);
+        let middle = whole.grown(1.0 / PORTRAIT);
+        let own = found.into_iter().map(|(d, _)| (d.bbox.iou(&middle), d)).filter(|(overlap, _)| *overlap >= 0.3);
+        let own = own.max_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(own.map(|(_, detection)| FaceCrop { jpeg, detection }))
     }
 
     /// The best faces that the person does not have yet.

@@ -5,7 +5,7 @@
 //! cancelled, or that a crash ended, goes on where it was. Embedding has low priority: one thread, which rests as long as it worked.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +23,7 @@ use tokio_util::{
 use super::picture::{self, IdentitySettings};
 pub use super::reembed_plan::{MoveError, MovePlan, MoveRequest, Step};
 use crate::{
-    face::{Embedding, EngineInUse, FaceEngine, FaceError},
+    face::{Embedding, EngineInUse, FaceEngine},
     identity::{AlikeRange, EmbeddingStore, FaceCrop, Gallery, GalleryError, VectorIndex, embeddings::FaceNote},
     ids::{FaceId, ModelId, PersonId},
     inference::manifest::ModelEntry,
@@ -31,6 +31,8 @@ use crate::{
 
 /// Pictures read at once.
 const CHUNK: usize = 32;
+/// People read at once.
+const PEOPLE_PAGE: usize = 500;
 /// The longest rest after a face.
 const REST: Duration = Duration::from_secs(1);
 /// How long questions that were begun with the old model are waited for.
@@ -46,6 +48,11 @@ pub trait ModelLoader: Send + Sync {
     /// # Errors
     /// Why not, with the next step.
     async fn engine(&self, model: &ModelId, background: bool) -> Result<FaceEngine, String>;
+    /// Whether there is such an embedder; loads nothing.
+    ///
+    /// # Errors
+    /// Why not, with the next step.
+    fn known(&self, model: &ModelId) -> Result<(), String>;
     /// The index of a model, as the last user left it.
     ///
     /// # Errors
@@ -110,13 +117,14 @@ impl Mover {
     /// What a move to a model would mean; changes nothing and loads nothing.
     ///
     /// # Errors
-    /// When the model is in use, or the store fails.
+    /// When there is no such embedder, it is in use, or the store fails.
     pub async fn plan(&self, model: &ModelId) -> Result<MovePlan, MoveError> {
         let inner = &self.0;
         let from = inner.gallery.model();
         if from == *model {
             return Err(MoveError::InUse(from));
         }
+        inner.loader.known(model).map_err(MoveError::Unknown)?;
         let missing = inner.store.without_picture(model).await?;
         inner.planned(from, model, missing).await
     }
@@ -156,9 +164,9 @@ impl Inner {
         let (_, faces) = self.gallery.store().counts().await?;
         let coverage = self.store.coverage().await?;
         let embedded = coverage.iter().find(|c| c.model == *to).map_or(0, |c| c.faces);
-        let lost = self.lost(&missing).await?;
+        let (people, lost) = self.people(&missing).await?;
         Ok(MovePlan {
-            people: self.people_with_faces().await?,
+            people,
             faces,
             embedded,
             to_embed: faces.saturating_sub(embedded).saturating_sub(missing.len() as u64),
@@ -173,30 +181,22 @@ impl Inner {
         })
     }
 
-    async fn people_with_faces(&self) -> Result<u64, MoveError> {
-        let (mut after, mut people) = (None, 0);
+    /// Number of people with faces, and those of them whose every face is missing.
+    async fn people(&self, missing: &[FaceNote]) -> Result<(u64, Vec<PersonId>), MoveError> {
+        let mut lacking: BTreeMap<&PersonId, u32> = BTreeMap::new();
+        missing.iter().for_each(|note| *lacking.entry(&note.person).or_default() += 1);
+        let (mut after, mut people, mut lost) = (None, 0, Vec::new());
         loop {
-            let page = self.gallery.store().people(after.as_ref(), 500).await?;
-            let Some((last, _)) = page.last() else { return Ok(people) };
+            let page = self.gallery.store().people(after.as_ref(), PEOPLE_PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok((people, lost)) };
             after = Some(last.id.clone());
-            people += page.iter().filter(|(_, faces)| *faces > 0).count() as u64;
-        }
-    }
-
-    /// People whose every face is missing.
-    async fn lost(&self, missing: &[FaceNote]) -> Result<Vec<PersonId>, MoveError> {
-        let mut lost = Vec::new();
-        for person in missing.iter().map(|m| &m.person).collect::<BTreeSet<_>>() {
-            let theirs = missing.iter().filter(|m| m.person == *person).count();
-            match self.gallery.store().faces(person).await {
-                Ok(faces) if faces.len() > theirs => {}
-                Ok(_) => lost.push(person.clone()),
-                // Erased meanwhile.
-                Err(GalleryError::PersonNotFound(_)) => {}
-                Err(error) => return Err(error.into()),
+            for (person, faces) in page.into_iter().filter(|(_, faces)| *faces > 0) {
+                people += 1;
+                if lacking.get(&person.id).is_some_and(|lacks| *lacks >= faces) {
+                    lost.push(person.id);
+                }
             }
         }
-        Ok(lost)
     }
 
     async fn moved(
@@ -208,6 +208,8 @@ impl Inner {
     ) -> Result<MovePlan, MoveError> {
         let model = &request.model;
         tracing::info!(%from, to = %model, "the gallery moves to another model");
+        // From now on faces have embeddings of both, and the present one's must be told apart.
+        self.store.settle_model(&from).await?;
         let background = self.loader.engine(model, true).await.map_err(MoveError::Model)?;
         let done = self.moved_with(&background, &request, &cancel, &told).await;
         background.shutdown().await;
@@ -223,8 +225,8 @@ impl Inner {
         };
         told.send_replace(Step::Switched);
         tracing::info!(%from, to = %model, "the gallery uses another model");
-        let mut report = self.planned(from.clone(), model, self.store.missing(model).await?).await?;
         self.retire(old).await;
+        let mut report = self.planned(from.clone(), model, self.store.missing(model).await?).await?;
         if request.drop_old {
             report.dropped = self.store.drop_embeddings(&from, model).await?;
         }
@@ -241,11 +243,11 @@ impl Inner {
     ) -> Result<FaceEngine, MoveError> {
         let model = &request.model;
         let total = self.store.unembedded_count(model).await?;
-        let mut done = 0;
+        let (mut done, mut unusable) = (0, BTreeSet::new());
         // Until a pass finds nothing: people are enrolled meanwhile.
         loop {
             let embedded = self
-                .embed_pass(background, model, cancel, true, |n| {
+                .embed_pass(background, model, cancel, (true, &mut unusable), |n| {
                     told.send_replace(Step::Embedding { done: done + n, total: total.max(done + n) });
                 })
                 .await?;
@@ -270,7 +272,7 @@ impl Inner {
         let engine = self.loader.engine(model, false).await.map_err(MoveError::Model)?;
         let from = self.gallery.model();
         let last = async {
-            self.embed_pass(background, model, cancel, false, |_| {}).await?;
+            self.embed_pass(background, model, cancel, (false, &mut unusable), |_| {}).await?;
             let missing = self.store.missing(model).await?;
             if !request.allow_missing {
                 self.planned(from.clone(), model, missing).await?.refuse_losses()?;
@@ -296,13 +298,13 @@ impl Inner {
         Ok(self.store.set_index_in_work(None).await?)
     }
 
-    /// Embeds every picture that the model has not embedded; how many it could.
+    /// Embeds every picture that the model has not embedded; how many it could. Those in `unusable` are not tried again.
     async fn embed_pass(
         &self,
         engine: &FaceEngine,
         model: &ModelId,
         cancel: &CancellationToken,
-        rests: bool,
+        (rests, unusable): (bool, &mut BTreeSet<FaceId>),
         mut told: impl FnMut(u64),
     ) -> Result<u64, MoveError> {
         let (mut after, mut done): (Option<FaceId>, u64) = (None, 0);
@@ -312,10 +314,16 @@ impl Inner {
             after = Some(last.clone());
             for (face, crop) in page {
                 self.unless_cancelled(model, cancel).await?;
+                if unusable.contains(&face) {
+                    continue;
+                }
                 let began = Instant::now();
                 match embed(engine, crop).await? {
                     Some(embedding) => done += u64::from(self.store.insert_embedding(&face, &embedding).await?),
-                    None => tracing::warn!(%face, "the picture kept of a face can't be embedded"),
+                    None => {
+                        tracing::warn!(%face, "the picture kept of a face can't be embedded");
+                        unusable.insert(face);
+                    }
                 }
                 told(done);
                 if rests {
@@ -354,9 +362,8 @@ async fn embed(engine: &FaceEngine, crop: FaceCrop) -> Result<Option<Embedding>,
     let detection = crop.detection;
     let decoded = picture::blocking(move || crop.picture()).await;
     let Ok(picture) = decoded.map_err(|error| MoveError::Interrupted(error.to_string()))? else { return Ok(None) };
-    match engine.embed(&picture, &[detection]).await {
-        Ok(embeddings) => Ok(embeddings.into_iter().next()),
-        Err(FaceError::Model { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+    if !engine.can_align(&detection) {
+        return Ok(None);
     }
+    Ok(engine.embed(&picture, &[detection]).await?.into_iter().next())
 }

@@ -28,6 +28,9 @@ pub enum MoveError {
         /// The first of them.
         names: String,
     },
+    /// There is no such embedder.
+    #[error("{0}")]
+    Unknown(String),
     /// The model can't be loaded.
     #[error("{0}")]
     Model(String),

@@ -8,15 +8,15 @@ use super::{
 };
 use crate::{
     identity::{UnknownFace, cluster::Clusters, unknown::Placement},
-    ids::{FaceId, UnknownId},
+    ids::{FaceId, ModelId, UnknownId},
 };
 
 /// The faces as the store holds them.
 pub(super) struct Board {
     /// Whether it agrees with the store.
     pub(super) sound: bool,
-    /// Similarity from which two faces are linked.
-    pub(super) threshold: f32,
+    /// The model whose faces are linked, and the similarity from which two are.
+    pub(super) linking: (ModelId, f32),
     pub(super) clusters: Clusters,
     /// By age.
     pub(super) faces: BTreeMap<FaceId, UnknownFace>,
@@ -26,11 +26,11 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn empty(threshold: f32) -> Self {
+    pub(super) fn empty(linking: (ModelId, f32)) -> Self {
         Self {
             sound: false,
-            threshold,
-            clusters: Clusters::new(threshold),
+            clusters: Clusters::new(linking.1),
+            linking,
             faces: BTreeMap::new(),
             groups: BTreeMap::new(),
             group_of: HashMap::new(),

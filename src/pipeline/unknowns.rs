@@ -32,7 +32,7 @@ use crate::{
         cluster::{Home, Member},
         unknown::Placement,
     },
-    ids::{FaceId, UnknownId},
+    ids::{FaceId, ModelId, UnknownId},
     telemetry,
     time::Timestamp,
 };
@@ -69,7 +69,7 @@ impl Unknowns {
         desk: PictureDesk,
         settings: UnknownSettings,
     ) -> Self {
-        let board = Mutex::new(Board::empty(link_threshold(&desk, &settings)));
+        let board = Mutex::new(Board::empty(linking(&desk, &settings)));
         Self(Arc::new(Inner { store, log, gallery, desk, settings, board, tasks: TaskTracker::new() }))
     }
 
@@ -249,8 +249,8 @@ impl Inner {
     /// The board with every face that the store has, all of them grouped.
     pub(super) async fn absorbed(&self) -> Result<MutexGuard<'_, Board>, UnknownsError> {
         let mut board = self.board.lock().await;
-        // Another model has another threshold.
-        if !board.sound || board.threshold != link_threshold(&self.desk, &self.settings) {
+        // Faces of another model are linked after a move.
+        if !board.sound || board.linking != linking(&self.desk, &self.settings) {
             *board = self.load().await?;
         }
         loop {
@@ -288,8 +288,8 @@ impl Inner {
     async fn load(&self) -> Result<Board, UnknownsError> {
         let kept = self.store.unknowns().await?;
         let dismissed = self.store.dismissed().await?;
-        let mut board = Board::empty(link_threshold(&self.desk, &self.settings));
-        let model = self.gallery.model();
+        let mut board = Board::empty(linking(&self.desk, &self.settings));
+        let model = board.linking.0.clone();
         board.dismissed = dismissed;
         let members: Vec<Member> = kept
             .iter()
@@ -365,8 +365,10 @@ impl Inner {
     }
 }
 
-/// Similarity from which two faces are linked: the model's own, since one that is learned for a gallery moves with the gallery's size.
-fn link_threshold(desk: &PictureDesk, settings: &UnknownSettings) -> f32 {
-    let own = desk.engine.now().embedder().embedder.as_ref().map_or(1.0, |e| e.identification_threshold);
-    own + settings.link_extra
+/// The model whose faces are linked, and the similarity from which two are: the model's own, since one that is learned for a gallery moves with the
+/// gallery's size.
+fn linking(desk: &PictureDesk, settings: &UnknownSettings) -> (ModelId, f32) {
+    let embedder = desk.embedder();
+    let own = embedder.embedder.as_ref().map_or(1.0, |e| e.identification_threshold);
+    (embedder.id, own + settings.link_extra)
 }

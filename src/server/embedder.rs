@@ -1,7 +1,7 @@
 //! Which embedder is in use, and what it needs: its engine, its index, its thresholds.
 //!
-//! The data folder decides: people were enrolled with a model, or moved to one (`visage gallery reembed`). `models.embedder` counts for a
-//! folder without faces, and where several models know faces and the gallery was never moved.
+//! The data folder decides: people were enrolled with a model, or moved to one (`visage gallery reembed`), and once there are faces the
+//! folder keeps which. `models.embedder` counts for a new folder.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     face::{FaceEngine, FaceError},
     identity::{EmbeddingStore, GalleryError, VectorIndex, embeddings::Coverage},
     ids::ModelId,
-    inference::manifest::ModelEntry,
+    inference::manifest::{ModelEntry, Role},
     models::{self, ModelError, manifest::Manifest},
     pipeline::{picture::IdentitySettings, reembed::ModelLoader},
     store::{exact::ExactIndex, qdrant::QdrantIndex},
@@ -45,7 +45,11 @@ pub fn overruled(configured: &ModelId, in_use: &ModelId) -> Option<String> {
 /// The embedder of an open data folder; says so when it is not the configured one.
 pub(super) async fn in_use(config: &Config, store: &dyn EmbeddingStore) -> Result<ModelId, StartError> {
     let configured: ModelId = config.models.embedder.parse()?;
-    let model = choose(&configured, store.model_in_use().await?.as_ref(), &store.coverage().await?);
+    let coverage = store.coverage().await?;
+    let model = choose(&configured, store.model_in_use().await?.as_ref(), &coverage);
+    if !coverage.is_empty() {
+        store.settle_model(&model).await?;
+    }
     if let Some(text) = overruled(&configured, &model) {
         tracing::warn!("{text}");
     }
@@ -123,6 +127,15 @@ impl ModelLoader for Loader {
             StartError::Face(FaceError::Model { model, message }) => format!("model {model}: {message}"),
             other => other.to_string(),
         })
+    }
+
+    fn known(&self, model: &ModelId) -> Result<(), String> {
+        let manifest = manifest(&self.0).map_err(|e| e.to_string())?;
+        let entry = manifest.entry(model).map_err(|e| e.to_string())?;
+        let embeds = entry.role == Role::Embedder;
+        embeds
+            .then_some(())
+            .ok_or_else(|| format!("model {model} is no embedder; `visage models list` shows which are"))
     }
 
     async fn index(&self, model: &ModelEntry) -> Result<Arc<dyn VectorIndex>, GalleryError> {

@@ -12,6 +12,7 @@ mod feed;
 pub mod file;
 pub mod folder;
 pub mod pattern;
+mod prepare;
 mod render;
 mod rtsp;
 pub mod scene;

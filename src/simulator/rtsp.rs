@@ -13,15 +13,15 @@ use gstreamer_rtsp_server as gst_rtsp_server;
 use gstreamer_rtsp_server::prelude::*;
 
 use super::access::{self, Credentials, TlsIdentity};
-use super::clip::EncodedClip;
-use super::encode::{EncodeSettings, encode_frames, init, need};
+use super::encode::{init, need};
 use super::feed::{Camera, lock};
-use super::render::Painter;
-use super::scene::{Scene, SceneTruth};
-use super::{Codec, FaultPlan, SimCamera, SimSource, SimulatorError, file, folder, pattern};
+use super::scene::SceneTruth;
+use super::{SimCamera, SimulatorError, prepare};
 
-const DEFAULT_SIZE: (u32, u32) = (1280, 720);
-const DEFAULT_FPS: u32 = 15;
+mod faults;
+
+pub use faults::Fault;
+
 /// Longest wait for clients and medias to end when the simulator stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -50,22 +50,6 @@ impl Default for SimulatorSettings {
         let bind = "127.0.0.1".to_owned();
         Self { bind, port: 0, credentials: None, basic: false, tls: None, cameras: Vec::new(), memory_limit: 256 << 20 }
     }
-}
-
-/// Something that goes wrong on request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// On: connections stay open and nothing is sent. Off: sending goes on at the present moment. A client that
-    /// connects during a stall gets one picture.
-    Stall(bool),
-    /// Disconnects the camera's clients; they may come back at once.
-    Drop,
-    /// On: the whole server (all cameras) drops its clients and refuses connections. Off: back on the same port.
-    Refuse(bool),
-    /// Refuses connections for this long, then comes back on the same port (all cameras).
-    Restart(Duration),
-    /// On: drops the camera's clients and answers 404. Off: the camera is back.
-    Gone(bool),
 }
 
 /// Running simulated cameras; dropping it stops them.
@@ -152,7 +136,7 @@ impl Simulator {
         server.set_service(&port.to_string());
         let alive = Arc::new(Alive::default());
         let mut cameras = BTreeMap::new();
-        for (camera, prepared) in settings.cameras.iter().zip(prepare_all(&settings)) {
+        for (camera, prepared) in settings.cameras.iter().zip(prepare::all(&settings)) {
             let (clip, truth) = prepared.inspect_err(|_| source.destroy())?;
             let camera_served = Arc::new(Camera::new(clip));
             let factory = factory(&camera_served, &alive, guarded);
@@ -173,7 +157,7 @@ impl Simulator {
         });
         watch_clients(&shared);
         for camera in &settings.cameras {
-            schedule(&shared, &camera.name, camera.faults);
+            faults::schedule(&shared, &camera.name, camera.faults);
         }
         let main_loop = glib::MainLoop::new(Some(&context), false);
         let (running, own) = (main_loop.clone(), context.clone());
@@ -257,82 +241,6 @@ impl Drop for Simulator {
     }
 }
 
-impl Shared {
-    fn fault(self: &Arc<Self>, name: &str, fault: Fault) -> Result<(), SimulatorError> {
-        let served = self.cameras.get(name).ok_or_else(|| SimulatorError::UnknownCamera(name.to_owned()))?;
-        match fault {
-            Fault::Stall(on) => served.camera.stall(on),
-            Fault::Drop => self.drop_clients(|camera| camera == name),
-            Fault::Refuse(true) => self.close(),
-            Fault::Refuse(false) => self.open()?,
-            Fault::Restart(down) => {
-                self.close();
-                self.after(down, |shared| shared.open_again());
-            }
-            Fault::Gone(true) => {
-                self.mounts.remove_factory(&format!("/{name}"));
-                self.drop_clients(|camera| camera == name);
-            }
-            Fault::Gone(false) => self.mounts.add_factory(&format!("/{name}"), served.factory.clone()),
-        }
-        Ok(())
-    }
-
-    /// Closes the server's socket and all connections.
-    fn close(&self) {
-        if let Some(source) = lock(&self.listening).take() {
-            source.destroy();
-        }
-        for client in self.server.client_filter(None) {
-            client.close();
-        }
-    }
-
-    fn open(&self) -> Result<(), SimulatorError> {
-        let mut listening = lock(&self.listening);
-        if listening.is_none() {
-            *listening = Some(listen(&self.server, &self.context, &self.bind, self.port)?);
-        }
-        Ok(())
-    }
-
-    /// Opens, and tries again while the port is taken.
-    fn open_again(self: &Arc<Self>) {
-        if let Err(error) = self.open() {
-            tracing::warn!(%error, "simulated cameras: trying again");
-            self.after(Duration::from_millis(500), |shared| shared.open_again());
-        }
-    }
-
-    fn drop_clients(&self, which: impl Fn(&str) -> bool) {
-        let mut chosen = Vec::new();
-        lock(&self.clients).retain(|(client, camera)| match client.upgrade() {
-            Some(client) if which(camera) => {
-                chosen.push(client);
-                false
-            }
-            Some(_) => true,
-            None => false,
-        });
-        // Outside the lock: closing calls back.
-        chosen.iter().for_each(|client| client.close());
-    }
-
-    /// Runs `act` once on the simulator's thread after `delay`, if it still exists then.
-    fn after(self: &Arc<Self>, delay: Duration, act: impl Fn(&Arc<Self>) + Send + 'static) {
-        let weak = Arc::downgrade(self);
-        self.timer(delay, move || {
-            weak.upgrade().inspect(|shared| act(shared));
-            glib::ControlFlow::Break
-        });
-    }
-
-    fn timer(&self, delay: Duration, act: impl FnMut() -> glib::ControlFlow + Send + 'static) {
-        let source = glib::timeout_source_new(delay, None, glib::Priority::DEFAULT, act);
-        source.attach(Some(&self.context));
-    }
-}
-
 fn check(settings: &SimulatorSettings) -> Result<(), SimulatorError> {
     if settings.cameras.is_empty() {
         return Err(SimulatorError::NoCamera);
@@ -360,47 +268,6 @@ fn listen(
     }
     let id = server.attach(Some(context)).map_err(|_| fail("the address is in use or not of this machine".into()))?;
     context.find_source_by_id(&id).ok_or_else(|| fail("the listener vanished".into()))
-}
-
-/// Encodes all cameras, as many at once as there are cores.
-fn prepare_all(settings: &SimulatorSettings) -> Vec<Result<(EncodedClip, Option<SceneTruth>), SimulatorError>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut prepared = Vec::new();
-    for few in settings.cameras.chunks(cores) {
-        std::thread::scope(|scope| {
-            let working: Vec<_> =
-                few.iter().map(|camera| scope.spawn(move || prepare(camera, settings.memory_limit))).collect();
-            prepared.extend(working.into_iter().map(|work| {
-                work.join().unwrap_or_else(|_| Err(SimulatorError::Encode("the encoding thread panicked".into())))
-            }));
-        });
-    }
-    prepared
-}
-
-fn prepare(camera: &SimCamera, memory_limit: usize) -> Result<(EncodedClip, Option<SceneTruth>), SimulatorError> {
-    let size = camera.size.unwrap_or(DEFAULT_SIZE);
-    let fps = camera.fps.unwrap_or(DEFAULT_FPS);
-    let codec = camera.codec.unwrap_or(Codec::H264);
-    let settings = EncodeSettings { name: camera.name.clone(), size, fps, codec, memory_limit };
-    match &camera.source {
-        SimSource::File(path) => Ok((file::load(camera, path, memory_limit)?, None)),
-        SimSource::Folder { path, period } => draw(&settings, &folder::scene(path, size, fps, *period)?),
-        SimSource::Scene(scene) => draw(&EncodeSettings { size: scene.size, fps: scene.fps, ..settings }, scene),
-        SimSource::Pattern => {
-            let frames = fps.saturating_mul(pattern::LOOP.as_secs() as u32);
-            Ok((encode_frames(&settings, frames, |at, pixels| pattern::draw(size, at, pixels))?, None))
-        }
-    }
-}
-
-fn draw(settings: &EncodeSettings, scene: &Scene) -> Result<(EncodedClip, Option<SceneTruth>), SimulatorError> {
-    if scene.frames() == 0 {
-        return Err(SimulatorError::Scene("it lasts no time: give it a duration".into()));
-    }
-    let painter = Painter::new(scene);
-    let clip = encode_frames(settings, scene.frames(), |at, pixels| painter.draw(at, pixels))?;
-    Ok((clip, Some(scene.truth())))
 }
 
 fn factory(camera: &Arc<Camera>, alive: &Arc<Alive>, guarded: bool) -> gst_rtsp_server::RTSPMediaFactory {
@@ -450,38 +317,4 @@ fn watch_clients(shared: &Arc<Shared>) {
             }
         });
     });
-}
-
-/// Sets the timers of a camera's fault plan.
-fn schedule(shared: &Arc<Shared>, name: &str, plan: FaultPlan) {
-    let once = |delay: Option<Duration>, fault: Fault| {
-        let Some(delay) = delay else { return };
-        let name = name.to_owned();
-        shared.after(delay, move |shared| report(shared, &name, fault));
-    };
-    let again = |every: Option<Duration>, fault: Fault| {
-        let Some(every) = every else { return };
-        let (name, weak) = (name.to_owned(), Arc::downgrade(shared));
-        shared.timer(every, move || match weak.upgrade() {
-            Some(shared) => {
-                report(&shared, &name, fault);
-                glib::ControlFlow::Continue
-            }
-            None => glib::ControlFlow::Break,
-        });
-    };
-    let sum = |a: Option<Duration>, b: Option<Duration>| Some(a? + b?);
-    once(plan.stall_after, Fault::Stall(true));
-    once(sum(plan.stall_after, plan.stall_for), Fault::Stall(false));
-    once(plan.gone_after, Fault::Gone(true));
-    once(sum(plan.gone_after, plan.gone_for), Fault::Gone(false));
-    again(plan.drop_every, Fault::Drop);
-    again(plan.restart_every, Fault::Restart(plan.restart_for.unwrap_or(Duration::from_secs(2))));
-}
-
-fn report(shared: &Arc<Shared>, name: &str, fault: Fault) {
-    match shared.fault(name, fault) {
-        Ok(()) => tracing::info!(camera = name, ?fault, "simulated fault"),
-        Err(error) => tracing::warn!(camera = name, ?fault, %error, "simulated fault failed"),
-    }
 }

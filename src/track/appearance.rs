@@ -13,6 +13,13 @@ use crate::{
     time::{Timestamp, seconds_between},
 };
 
+/// A track that gave no usable look for this long is told as APPEARED anyway.
+pub const APPEAR_WITHIN_MS: f64 = 700.0;
+/// Looks after which a new track no longer waits to be an appearance that goes on.
+pub const SURE_LOOKS: u32 = 3;
+/// Looks that may be taken at once, budget and interval permitting, when one was doubted.
+pub const DOUBTED_LOOKS: u32 = 2;
+
 /// When a new track continues an ended one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -68,8 +68,8 @@ async fn printed(server: &Server, args: &[&str]) -> String {
     format!("{out}{err}")
 }
 
-/// Makes the groups of a camera one, as an operator would: on a busy machine a face that slides into view may become two appearances, the
-/// first of half a face. The most appearances that one of them had before.
+/// Makes the groups of a camera one, as an operator would: on a busy machine the few frames that are left may make two tracks of one face, hence
+/// two groups. The most appearances that one of them had before.
 async fn joined(server: &Server, camera: &str) -> u32 {
     let camera = format!("cameras/{camera}");
     let mut found = listed(server, false).await.unknowns;

@@ -47,7 +47,7 @@ pub enum Rule {
     /// A single photograph reaches the threshold.
     Single,
     /// The fused template, after the last look, reaches the threshold that stands for the learned one
-    /// ([`crate::identity::Evidence::raised`]).
+    /// ([`crate::identity::Spread::raised`]).
     Fused,
     /// The fused template reaches the learned threshold itself: a rule that the server does not use.
     Plain,
@@ -168,13 +168,14 @@ impl Site<'_> {
             let Some(template) = decider.template() else { continue };
             let hits = gallery::candidates(&self.faces.search(&template, None)?)
                 .map_err(|e| EvaluationError::TooLittle(e.to_string()))?;
-            let decided = decision::decide(&Candidates::of(hits), &self.thresholds);
+            let asked = Candidates { spread: decider.evidence().spread(), ..Candidates::of(hits) };
+            let decided = decision::decide(&asked, &self.thresholds);
             if let Some(statement) = decider.assess(at, decider.looks(), decided) {
                 let named = statement.decision.known().and_then(|hit| hit.person.as_str().parse().ok());
                 server = named.or(server);
             }
         }
-        let needs = decider.evidence().raised(self.thresholds.similarity);
+        let needs = decider.evidence().spread().raised(self.thresholds.similarity);
         let near = decider.template().map(|t| self.nearest(&t)).transpose()?.flatten();
         let at = |threshold: f32| near.filter(|(_, s)| *s >= threshold).map(|(person, _)| person);
         let (fused, plain) = (at(needs), at(self.thresholds.similarity));

@@ -14,16 +14,12 @@ use crate::{
     time::{Timestamp, seconds_between},
     track::{
         EndedTrack, LookPlanner, LookSettings, TrackSettings, Tracker,
-        appearance::{Departed, Origin, ReturnSettings, Shows, are_exchanged, find_return},
+        appearance::{
+            APPEAR_WITHIN_MS, DOUBTED_LOOKS, Departed, Origin, ReturnSettings, SURE_LOOKS, Shows, are_exchanged,
+            find_return,
+        },
     },
 };
-
-/// As in the pipeline: a track without a usable look is told after this time, milliseconds.
-const APPEAR_WITHIN_MS: f64 = 700.0;
-/// As in the pipeline: looks after which a new track no longer waits to be an appearance that goes on.
-const SURE_LOOKS: u32 = 3;
-/// As in the pipeline: looks that may be taken at once when one was doubted.
-const DOUBTED_LOOKS: u32 = 2;
 
 /// How to follow.
 #[derive(Debug, Clone)]

@@ -77,6 +77,43 @@ async fn a_folder_of_an_older_version_opens_and_its_faces_have_no_picture() {
     assert!(store.without_picture(&model("m")).await.unwrap().is_empty());
     let receipt = store.erase_person(&person, now()).await.unwrap();
     assert_eq!((receipt.faces_removed, receipt.crops_removed), (1, 0));
+    let left = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert!(!left.into_iter().any(|name| name.contains(".before-")), "the copy holds the erased person");
+}
+
+#[tokio::test]
+async fn an_upgrade_that_a_crash_ended_or_that_was_taken_back_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    make_private_dir(dir.path()).unwrap();
+    {
+        let c = Connection::open(dir.path().join(DATABASE)).unwrap();
+        schema::STEPS[..2].iter().for_each(|step| c.execute_batch(step).unwrap());
+        c.pragma_update(None, "user_version", 2).unwrap();
+    }
+    // A copy of an earlier try, and one that was being made.
+    let copy = dir.path().join(format!("visage.before-{}.db", schema::STEPS.len()));
+    fs::write(&copy, "left by an earlier try").unwrap();
+    fs::write(copy.with_extension("db.partial"), "half").unwrap();
+    SqliteStore::open(dir.path()).unwrap().close().await;
+    let old = Connection::open(&copy).unwrap();
+    let version: i64 = old.pragma_query_value(None, "user_version", |r| r.get(0)).unwrap();
+    assert_eq!(version, 2, "the copy is what was there before");
+    assert!(!copy.with_extension("db.partial").exists());
+}
+
+#[tokio::test]
+async fn while_a_gallery_moves_its_faces_are_those_of_the_model_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    store.insert_person(&person("anna")).await.unwrap();
+    // The new model comes first in the alphabet.
+    let own = face("anna", "z", &[1.0, 0.0]);
+    store.insert_face(&own, None).await.unwrap();
+    store.settle_model(&model("z")).await.unwrap();
+    store.insert_embedding(&own.id, &embedding("a", &[0.5, 0.5, 0.5])).await.unwrap();
+    assert_eq!(store.faces(&own.person).await.unwrap()[0].embedding, own.embedding);
+    store.settle_model(&model("a")).await.unwrap();
+    assert_eq!(store.model_in_use().await.unwrap(), Some(model("z")), "what is settled stays until a move");
 }
 
 #[tokio::test]
@@ -147,6 +184,7 @@ async fn erasure_and_removal_leave_neither_picture_nor_any_embedding() {
     assert_eq!(traces(), [true; 3], "what is looked for is not there");
     store.remove_face(&anna.id, &one.id).await.unwrap();
     assert_eq!((store.crops().await.unwrap(), store.coverage().await.unwrap().len()), (0, 0));
+    assert_eq!(traces(), [false; 3], "the removed face left a trace");
     enrolled().await;
     let receipt = store.erase_person(&anna.id, now()).await.unwrap();
     assert_eq!((receipt.faces_removed, receipt.crops_removed), (1, 1));

@@ -87,6 +87,15 @@ impl EmbeddingStore for SqliteStore {
         self.read(|c| model_at(c, IN_USE)).await.map_err(failed)
     }
 
+    async fn settle_model(&self, model: &ModelId) -> Result<(), GalleryError> {
+        let model = model.clone();
+        let set = self.write(move |c| {
+            c.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?1, ?2)", [IN_USE, model.as_str()])?;
+            Ok(())
+        });
+        set.await.map_err(failed)
+    }
+
     async fn use_model(&self, model: &ModelId, leaving: &ModelId) -> Result<(), GalleryError> {
         let (model, leaving) = (model.clone(), leaving.clone());
         let set = self.write(move |c| {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{CommandError, SqliteStore, embeddings, from_bytes, to_bytes};
+use super::{CommandError, SqliteStore, embeddings, from_bytes, schema, to_bytes};
 use crate::{
     event::NewEvent,
     face::{Distance, Embedding},
@@ -59,6 +59,17 @@ pub(super) fn face(
         source,
         created: created.parse().map_err(|e| value(&e))?,
     })
+}
+
+/// The log of changes still holds removed bytes until it is written back; a reader may be in the way for a moment.
+fn overwrite(c: &Connection) -> Result<(), CommandError> {
+    for _ in 0..3 {
+        if c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0))? == 0 {
+            return Ok(());
+        }
+    }
+    tracing::error!("removed data may stay in visage.db-wal until the next checkpoint: a reader is in the way");
+    Ok(())
 }
 
 pub(super) fn exists(c: &Connection, id: &PersonId) -> rusqlite::Result<bool> {
@@ -127,13 +138,8 @@ impl GalleryStore for SqliteStore {
             let transaction = c.transaction()?;
             let receipt = erase(&transaction, key, now)?;
             transaction.commit()?;
-            // The log of changes still holds the erased bytes until it is written back; a reader may be in the way for a moment.
-            for _ in 0..3 {
-                if c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0))? == 0 {
-                    return Ok(Some(receipt));
-                }
-            }
-            tracing::error!("erased data may stay in visage.db-wal until the next checkpoint: a reader is in the way");
+            overwrite(c)?;
+            schema::remove_copies(c);
             Ok(Some(receipt))
         });
         receipt.await.map_err(failed)?.ok_or_else(|| GalleryError::PersonNotFound(id.clone()))
@@ -180,7 +186,9 @@ impl GalleryStore for SqliteStore {
     async fn remove_face(&self, person: &PersonId, face: &FaceId) -> Result<(), GalleryError> {
         let (p, f) = (person.clone(), face.clone());
         let removed = self.write(move |c| {
-            Ok(c.execute("DELETE FROM faces WHERE id = ?1 AND person = ?2", [f.as_str(), p.as_str()])?)
+            let removed = c.execute("DELETE FROM faces WHERE id = ?1 AND person = ?2", [f.as_str(), p.as_str()])?;
+            overwrite(c)?;
+            Ok(removed)
         });
         match removed.await.map_err(failed)? {
             0 => Err(GalleryError::FaceNotFound(face.clone())),

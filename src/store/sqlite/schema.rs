@@ -101,7 +101,7 @@ pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), St
     }
     if found > 0 && found < known {
         let copy = path.with_extension(format!("before-{known}.db"));
-        connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).map_err(fail)?;
+        copied(connection, &copy).map_err(|message| StoreError::Database { path: copy.clone(), message })?;
         tracing::info!(copy = %copy.display(), from = found, to = known, "the database was copied before its upgrade");
     }
     for (i, step) in STEPS.iter().enumerate().skip(found.max(0) as usize) {
@@ -115,6 +115,39 @@ pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), St
         return Err(StoreError::Database { path: path.to_owned(), message: healthy });
     }
     Ok(())
+}
+
+/// Copies the database to a file, whole or not at all; what is there is replaced, also what a crash left half-done.
+fn copied(connection: &Connection, copy: &Path) -> Result<(), String> {
+    let words = |e: &dyn std::fmt::Display| {
+        format!("the copy before the upgrade can't be made: {e}; make room there and start again")
+    };
+    let partial = copy.with_extension("db.partial");
+    match std::fs::remove_file(&partial) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(words(&e)),
+        _ => {}
+    }
+    connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(|e| words(&e))?;
+    std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(|e| words(&e))?;
+    std::fs::rename(&partial, copy).map_err(|e| words(&e))
+}
+
+/// Removes the copies made before upgrades: they hold everybody, also whoever is erased now.
+pub(super) fn remove_copies(connection: &Connection) {
+    let Some(path) = connection.path().map(Path::new) else { return };
+    let (Some(dir), Some(stem)) = (path.parent(), path.file_stem()) else { return };
+    let prefix = format!("{}.before-", stem.to_string_lossy());
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|e| e.file_name().to_string_lossy().starts_with(&prefix)) {
+        match std::fs::remove_file(entry.path()) {
+            Ok(()) => {
+                tracing::info!(copy = %entry.path().display(), "a copy from before an upgrade was removed with an erased person")
+            }
+            Err(error) => {
+                tracing::error!(copy = %entry.path().display(), %error, "a copy that may hold an erased person can't be removed; remove it")
+            }
+        }
+    }
 }
 
 /// Whether a database is of a version that this program knows; changes nothing.
