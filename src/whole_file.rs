@@ -94,7 +94,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Writes a picture whole, in the format that the file's ending names.
 ///
 /// # Errors
-/// As [`write`], and when the ending names no format that can be written.
+/// As [`write()`], and when the ending names no format that can be written.
 pub fn write_picture(path: &Path, picture: &RgbImage) -> io::Result<()> {
     let format = ImageFormat::from_path(path).map_err(io::Error::other)?;
     let mut bytes = io::Cursor::new(Vec::new());
