@@ -10,6 +10,8 @@ use crate::ids::CameraId;
 const FRAMES: &str = "visage_frames_total";
 const SKIPPED: &str = "visage_frames_skipped_total";
 const FACES: &str = "visage_faces_total";
+const CUT_FROM: &str = "visage_faces_measured_total";
+const EMBEDDINGS: &str = "visage_embeddings_total";
 const EVENTS: &str = "visage_events_total";
 const LATENCY: &str = "visage_event_latency_seconds";
 const DETECT: &str = "visage_detection_seconds";
@@ -20,9 +22,16 @@ const ENROLMENTS: &str = "visage_enrolments_total";
 const GALLERY: &str = "visage_gallery_faces";
 const UNKNOWNS: &str = "visage_unknown_faces";
 const UNKNOWNS_TOTAL: &str = "visage_unknown_faces_total";
+const INFERENCE_WAIT: &str = "visage_inference_wait_seconds";
+const INFERENCE_BATCH: &str = "visage_inference_batch_size";
+const INFERENCE_ABANDONED: &str = "visage_inference_abandoned_total";
+const PROVIDER: &str = "visage_inference_provider";
 
 /// Bounds of latency histograms, seconds.
 const LATENCY_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
+
+/// Bounds of the batch histogram, requests.
+const BATCH_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 /// The process-wide recorder; made at the first call. `None` when another recorder was installed before.
 pub fn prometheus() -> Option<&'static PrometheusHandle> {
@@ -32,11 +41,15 @@ pub fn prometheus() -> Option<&'static PrometheusHandle> {
             let handle = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_BUCKETS)
                 .ok()?
+                .set_buckets_for_metric(Matcher::Full(INFERENCE_BATCH.into()), &BATCH_BUCKETS)
+                .ok()?
                 .install_recorder()
                 .ok()?;
             describe_counter!(FRAMES, "Frames looked at, by camera.");
             describe_counter!(SKIPPED, "Frames not looked at, by camera and reason.");
             describe_counter!(FACES, "Faces found in frames, by camera and outcome.");
+            describe_counter!(CUT_FROM, "Faces of cameras with two streams measured, by camera and stream.");
+            describe_counter!(EMBEDDINGS, "Faces of frames embedded, by camera.");
             describe_counter!(EVENTS, "Events written, by camera and kind.");
             describe_histogram!(LATENCY, "Capture of the frame to the durable event, by kind.");
             describe_histogram!(DETECT, "Hand-over of a frame to its detections, by camera.");
@@ -47,6 +60,10 @@ pub fn prometheus() -> Option<&'static PrometheusHandle> {
             describe_gauge!(GALLERY, "Enrolled faces.");
             describe_gauge!(UNKNOWNS, "Unknown faces that are kept.");
             describe_counter!(UNKNOWNS_TOTAL, "Unknown faces by outcome: kept, lost, expired, evicted, enrolled.");
+            describe_histogram!(INFERENCE_WAIT, "How long a request waited for a worker.");
+            describe_histogram!(INFERENCE_BATCH, "Requests that ran together.");
+            describe_counter!(INFERENCE_ABANDONED, "Requests dropped because nobody waited for the answer any more.");
+            describe_gauge!(PROVIDER, "1 for the execution provider that runs the networks.");
             Some(handle)
         })
         .as_ref()
@@ -66,6 +83,16 @@ pub fn frames_skipped(camera: &CameraId, reason: &'static str, count: u64) {
 /// Faces were found; `outcome` is `tracked`, `too_small` or `outside_region`.
 pub fn faces(camera: &CameraId, outcome: &'static str, count: u64) {
     counter!(FACES, "camera" => camera.to_string(), "outcome" => outcome).increment(count);
+}
+
+/// Faces of a camera with two streams were measured in one of them: `main`, or `substream` while the main stream has no frame.
+pub fn cut_from(camera: &CameraId, stream: &'static str, count: u64) {
+    counter!(CUT_FROM, "camera" => camera.to_string(), "stream" => stream).increment(count);
+}
+
+/// Faces of a frame were embedded.
+pub fn embedded(camera: &CameraId, count: u64) {
+    counter!(EMBEDDINGS, "camera" => camera.to_string()).increment(count);
 }
 
 /// An event was written `latency` after its frame was captured.
@@ -110,6 +137,23 @@ pub fn unknown_faces_kept(faces: usize) {
 /// `enrolled`.
 pub fn unknown_faces(outcome: &'static str, count: u64) {
     counter!(UNKNOWNS_TOTAL, "outcome" => outcome).increment(count);
+}
+
+/// Requests that waited so long run together.
+pub fn batch_cut(waits: impl ExactSizeIterator<Item = Duration>) {
+    histogram!(INFERENCE_BATCH).record(waits.len() as f64);
+    let wait = histogram!(INFERENCE_WAIT);
+    waits.for_each(|waited| wait.record(waited.as_secs_f64()));
+}
+
+/// Requests were dropped because nobody waited for the answer any more.
+pub fn requests_abandoned(count: u64) {
+    counter!(INFERENCE_ABANDONED).increment(count);
+}
+
+/// The execution provider that runs the networks: `cpu`, `cuda` or `tensorrt`.
+pub fn inference_provider(provider: &'static str) {
+    gauge!(PROVIDER, "provider" => provider).set(1.0);
 }
 
 /// A test that can't run here says so past the test harness, which hides what passing tests print.

@@ -18,6 +18,8 @@ mod command_line;
 mod evaluation;
 #[path = "suite/golden.rs"]
 mod golden;
+#[path = "suite/idle.rs"]
+mod idle;
 #[path = "suite/liveness.rs"]
 mod liveness;
 #[path = "suite/main_job.rs"]
@@ -30,6 +32,8 @@ mod people;
 mod pictures;
 #[path = "suite/reembed.rs"]
 mod reembed;
+#[path = "suite/substream.rs"]
+mod substream;
 #[path = "suite/unknowns.rs"]
 mod unknowns;
 

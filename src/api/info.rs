@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{
-    Services, convert,
+    ServerFacts, Services, convert,
     status::{IntoStatus, invalid_field},
     training::{self, TrainingStream},
 };
@@ -11,13 +11,34 @@ use crate::{
     face::{Distance, Embedding},
     identity::{self, calibration::Threshold},
     ids::ModelId,
-    inference::manifest::Role,
+    inference::{manifest::Role, plan::Trial},
     proto::v1::{
-        CalibrateRequest, CalibrateResponse, Calibration, GetServerInfoRequest, GetServerInfoResponse, ModelInfo,
-        StrangerFace, TrainClassifierRequest, server_service_server::ServerService,
+        CalibrateRequest, CalibrateResponse, Calibration, GetServerInfoRequest, GetServerInfoResponse, InferencePlan,
+        InferenceTrial, ModelInfo, StrangerFace, TrainClassifierRequest, server_service_server::ServerService,
     },
     time,
 };
+
+fn plan(facts: &ServerFacts) -> InferencePlan {
+    let plan = &facts.plan;
+    let trial = |t: &Trial| InferenceTrial {
+        sessions: t.way.sessions as u32,
+        threads: t.way.threads as u32,
+        batch: t.way.batch as u32,
+        run_ms: t.run_ms,
+        pictures_per_second: t.pictures_per_s,
+    };
+    InferencePlan {
+        workers: plan.workers as u32,
+        intra_threads: plan.intra_threads as u32,
+        max_batch: plan.max_batch as u32,
+        batch_wait_ms: plan.batch_wait_ms as u32,
+        decode_threads: facts.decode_threads,
+        reason: plan.reason.clone(),
+        trials: plan.trials.iter().map(trial).collect(),
+        provider_fallback: facts.provider_fallback.clone(),
+    }
+}
 
 #[tonic::async_trait]
 impl ServerService for Services {
@@ -67,6 +88,7 @@ impl ServerService for Services {
             inference_workers: self.info.workers as u32,
             calibration: self.gallery.calibration().map(|(c, t)| calibration(&self.gallery.model(), &c, &t, people)),
             decision: Some(training::decision(&self.gallery)),
+            inference_plan: Some(plan(&self.info)),
         }))
     }
 

@@ -23,6 +23,7 @@ use tonic::{codec::CompressionEncoding, transport::Server};
 use crate::{
     event::EventLog,
     identity::{EmbeddingStore, Gallery},
+    inference::Plan,
     pipeline::{fleet::Fleet, picture::PictureDesk, reembed::Mover, unknowns::Unknowns},
     proto::{
         DESCRIPTOR_SET,
@@ -52,6 +53,12 @@ pub struct ServerFacts {
     pub provider: &'static str,
     /// Inference threads.
     pub workers: usize,
+    /// How the networks are run.
+    pub plan: Plan,
+    /// Why the provider is not the better one that `auto` tried; else empty.
+    pub provider_fallback: String,
+    /// Threads that decode one stream.
+    pub decode_threads: u32,
     /// When the server started.
     pub started: Timestamp,
 }

@@ -1,9 +1,12 @@
 //! Where frames come from: cameras as registered, supervised streams, their state with a reason.
 //!
-//! In: a [`CameraSpec`]. Out: frames in a one-place [`FrameSlot`] (newest wins, replaced ones are counted) and a
-//! [`CameraStatus`] to watch. [`supervisor::supervise`] is the task; whoever spawns it owns it. GStreamer is behind
+//! In: a [`CameraSpec`]. Out: frames in a [`FrameSlot`] (newest wins, replaced ones are counted) and a
+//! [`CameraStatus`] to watch. Three pure rules spare work: [`gate`] which encoded pictures are decoded, [`sampler`] how often a frame is
+//! looked at, [`stillness`] whether it shows anything new. [`supervisor::supervise`] is the task; whoever spawns it owns it. GStreamer is behind
 //! [`source::Source`] and stays in [`gst`]. Absent on purpose: faces, people, what frames are looked at for.
 
+pub mod attention;
+pub mod gate;
 pub mod gst;
 pub mod registry;
 pub mod sampler;
@@ -11,8 +14,11 @@ pub mod slot;
 pub mod source;
 pub mod spec;
 pub mod status;
+pub mod stillness;
 pub mod supervisor;
+mod tally;
 
+pub use attention::Attention;
 pub use gst::{MissingElement, gst_opener, gstreamer_version, missing_elements};
 pub use registry::{CameraStore, CameraStoreError};
 pub use slot::FrameSlot;

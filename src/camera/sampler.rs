@@ -21,6 +21,10 @@ pub enum Skip {
     Overload,
     /// Its memory could not be read.
     Unreadable,
+    /// Nothing has changed since the last frame that was looked at.
+    Still,
+    /// It was left encoded, since nothing happened.
+    Idle,
 }
 
 impl Skip {
@@ -31,6 +35,8 @@ impl Skip {
             Self::Replaced => "replaced",
             Self::Overload => "overload",
             Self::Unreadable => "unreadable",
+            Self::Still => "still",
+            Self::Idle => "idle",
         }
     }
 }
@@ -84,7 +90,12 @@ mod tests {
     use super::*;
 
     fn policy(idle: f32, active: f32) -> SamplingPolicy {
-        SamplingPolicy { idle_fps: idle, active_fps: active, max_detection_delay: Duration::from_secs(10) }
+        SamplingPolicy {
+            idle_fps: idle,
+            active_fps: active,
+            max_detection_delay: Duration::from_secs(10),
+            ..SamplingPolicy::default()
+        }
     }
 
     fn taken(sampler: &mut Sampler, start: Instant, frames: std::ops::Range<u64>, fps: f64, active: bool) -> usize {

@@ -1,13 +1,16 @@
 //! Port: one attempt at a camera's stream. Frames come until it ends with a cause that says whose fault it was.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use url::Url;
 
 use super::{
-    CameraState, Reason,
-    spec::{Credentials, TlsPolicy, Transport},
+    Attention, CameraState, Reason,
+    spec::{Credentials, SamplingPolicy, TlsPolicy, Transport},
 };
 use crate::{frame::Frame, ids::CameraId};
 
@@ -24,6 +27,12 @@ pub struct OpenRequest {
     pub transport: Transport,
     /// How the certificate of an `rtsps` camera is checked.
     pub tls: TlsPolicy,
+    /// How closely it is to be watched.
+    pub sampling: SamplingPolicy,
+    /// What its loop and its supervisor see.
+    pub attention: Arc<Attention>,
+    /// Decode only what is asked for.
+    pub on_demand: bool,
 }
 
 /// What a stream tells of itself.
@@ -41,6 +50,18 @@ pub struct StreamFacts {
     pub overloaded: u64,
     /// Decoded pictures whose memory could not be read.
     pub unreadable: u64,
+    /// Encoded pictures that arrived.
+    pub pictures: u64,
+    /// When the last of them arrived.
+    pub last_picture: Option<Instant>,
+    /// Encoded pictures that were never decoded because nothing happened.
+    pub idle: u64,
+    /// Pictures decoded late of which the rate asked for no look.
+    pub passed: u64,
+    /// Only key frames are decoded at present.
+    pub key_frames_only: bool,
+    /// How often something happened while only key frames were decoded.
+    pub wakes: u64,
 }
 
 /// Why a stream ended or never began.

@@ -63,6 +63,17 @@ pub enum TlsPolicy {
     Insecure,
 }
 
+/// Which pictures of a stream are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoding {
+    /// Key frames only while nothing happens, where they come often enough for the promised delay; everything otherwise.
+    #[default]
+    Auto,
+    /// Everything, always.
+    All,
+}
+
 /// How often frames are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SamplingPolicy {
@@ -72,11 +83,16 @@ pub struct SamplingPolicy {
     pub active_fps: f32,
     /// Longest time between a face showing up and a frame being looked at.
     pub max_detection_delay: Duration,
+    /// Which pictures are decoded.
+    #[serde(default)]
+    pub decoding: Decoding,
 }
 
 impl Default for SamplingPolicy {
     fn default() -> Self {
-        Self { idle_fps: 5.0, active_fps: 8.0, max_detection_delay: Duration::from_millis(500) }
+        // Most cameras send a key frame every one or two seconds: with less they would never be decoded sparingly.
+        let max_detection_delay = Duration::from_secs(2);
+        Self { idle_fps: 5.0, active_fps: 8.0, max_detection_delay, decoding: Decoding::Auto }
     }
 }
 
@@ -89,6 +105,9 @@ pub struct CameraSpec {
     pub display_name: String,
     /// Stream URL without user and password, so always safe to print.
     pub url: Url,
+    /// A smaller stream of the same camera, of the same host and with the same credentials: faces are looked for in it, and cut from `url`.
+    #[serde(default)]
+    pub substream: Option<Url>,
     /// User and password, apart from the URL.
     pub credentials: Option<Credentials>,
     /// How packets travel.
@@ -183,6 +202,11 @@ impl CameraSpec {
     pub fn validate(&self) -> Result<(), Vec<SpecError>> {
         let mut faults = Vec::new();
         let mut fault = |field, message: String| faults.push(SpecError { field, message });
+        let host = |url: &Url| url.host_str().unwrap_or_default().to_ascii_lowercase();
+        if self.substream.as_ref().is_some_and(|sub| host(sub) != host(&self.url)) {
+            // A password is shown only to the camera that it was given for.
+            fault("substream_url", "is of another host than url; both streams must be of one camera".into());
+        }
         let s = &self.sampling;
         if !(s.idle_fps > 0.0 && s.idle_fps <= 60.0) {
             fault("sampling.idle_fps", format!("{} is out of range; give a number above 0 and at most 60", s.idle_fps));

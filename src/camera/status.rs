@@ -59,13 +59,15 @@ pub struct CameraStatus {
     pub resolution: Option<(u32, u32)>,
     /// Codec: H264, H265, JPEG.
     pub codec: Option<&'static str>,
-    /// Frames a second that arrive, over the last seconds.
+    /// Frames a second that arrive, decoded or not, over the last seconds.
     pub fps_in: f32,
+    /// Frames a second that are decoded, over the last seconds.
+    pub fps_decoded: f32,
     /// Frames a second handed on for detection, over the last seconds.
     pub fps_sampled: f32,
     /// Time between key frames as seen.
     pub key_frame_interval: Option<Duration>,
-    /// Frames decoded since the camera was started.
+    /// Frames that arrived, decoded or not, since the camera was started.
     pub frames_received: u64,
     /// Frames handed on since the camera was started.
     pub frames_sampled: u64,
@@ -75,6 +77,10 @@ pub struct CameraStatus {
     pub decode_latency: Option<Duration>,
     /// Failed or ended connections since the camera was started.
     pub reconnects: u64,
+    /// Only key frames are decoded at present, since nothing happens.
+    pub key_frames_only: bool,
+    /// How often something happened while only key frames were decoded, since the camera was started.
+    pub wakes: u64,
 }
 
 impl CameraStatus {
@@ -88,6 +94,7 @@ impl CameraStatus {
             resolution: None,
             codec: None,
             fps_in: 0.0,
+            fps_decoded: 0.0,
             fps_sampled: 0.0,
             key_frame_interval: None,
             frames_received: 0,
@@ -95,6 +102,8 @@ impl CameraStatus {
             frames_skipped: BTreeMap::new(),
             decode_latency: None,
             reconnects: 0,
+            key_frames_only: false,
+            wakes: 0,
         }
     }
 }

@@ -3,11 +3,7 @@
 //! Attempt and retry are two functions: `attempt` runs one stream to its end, [`supervise`] owns back-off and status.
 
 use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,12 +13,17 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CameraSpec, CameraState, CameraStatus, FrameSlot, Reason,
+    Attention, CameraSpec, CameraState, CameraStatus, FrameSlot, Reason,
     sampler::{Sampler, Skip},
-    source::{Cause, OpenRequest, Source, SourceEnd, SourceOpener, StreamFacts},
-    spec::Transport,
+    source::{Cause, OpenRequest, Source, SourceEnd, SourceOpener},
+    spec::{SamplingPolicy, Transport},
+    stillness::{Judgement, Stillness},
+    tally::Tally,
 };
-use crate::time;
+use crate::{
+    frame::{Decoded, Frame, luma::LumaGrid},
+    time,
+};
 
 /// Time limits of supervision: section `[cameras.supervisor]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,39 +58,31 @@ impl Default for SupervisorSettings {
 
 /// A stream that lasted this long was stable: back-off starts anew.
 const STABLE: Duration = Duration::from_secs(20);
-/// Status is told at most this often while streaming.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-/// Rates are measured over this long.
-const WINDOW: Duration = Duration::from_secs(5);
+/// Stream time set back by more than this is a new clock, not an older picture.
+const REWOUND: Duration = Duration::from_secs(6);
 
-/// What the camera's loop tells the supervisor.
-#[derive(Debug, Default)]
-pub struct CameraControl {
-    active: AtomicBool,
+/// Where a stream's frames and status go, and who looks at it.
+#[derive(Clone)]
+pub struct Outlet {
+    /// How it fares.
+    pub status: watch::Sender<CameraStatus>,
+    /// Its frames.
+    pub slot: Arc<FrameSlot>,
+    /// What is seen in them.
+    pub attention: Arc<Attention>,
+    /// Decode only what is asked for.
+    pub on_demand: bool,
 }
 
-impl CameraControl {
-    /// Says whether a face is tracked.
-    pub fn set_active(&self, active: bool) {
-        self.active.store(active, Ordering::Relaxed);
-    }
-
-    /// Whether a face is tracked.
-    pub fn is_active(&self) -> bool {
-        self.active.load(Ordering::Relaxed)
-    }
-}
-
-/// Runs a camera until `stop`. A disabled camera only says so.
+/// Runs the stream at `spec.url` until `stop`. A disabled camera only says so.
 pub async fn supervise(
     spec: CameraSpec,
     opener: Arc<dyn SourceOpener>,
-    status: watch::Sender<CameraStatus>,
-    slot: Arc<FrameSlot>,
-    control: Arc<CameraControl>,
+    outlet: Outlet,
     settings: SupervisorSettings,
     stop: CancellationToken,
 ) {
+    let Outlet { status, slot, attention, on_demand } = outlet;
     if !spec.enabled {
         enter(&status, CameraState::Disabled, None);
         stop.cancelled().await;
@@ -109,9 +102,14 @@ pub async fn supervise(
             credentials: spec.credentials.clone(),
             transport,
             tls: spec.tls,
+            sampling: spec.sampling,
+            attention: attention.clone(),
+            on_demand,
         };
+        attention.begin();
         let began = tokio::time::Instant::now();
-        let mut view = Attempt { spec: &spec, status: &status, slot: &slot, control: &control, settings: &settings };
+        let mut view =
+            Attempt { spec: &spec, status: &status, slot: &slot, attention: &attention, settings: &settings };
         let (end, frames) = attempt(&mut view, &*opener, &request, &stop).await;
         let Some(end) = end else { return };
         status.send_modify(|s| s.reconnects += 1);
@@ -141,7 +139,8 @@ pub async fn supervise(
         enter(&status, state, reason.clone());
         status.send_modify(|s| {
             s.next_retry = time::now().checked_add(wait).ok();
-            (s.fps_in, s.fps_sampled) = (0.0, 0.0);
+            (s.fps_in, s.fps_decoded, s.fps_sampled) = (0.0, 0.0, 0.0);
+            s.key_frames_only = false;
         });
         tokio::select! {
             () = stop.cancelled() => return,
@@ -190,7 +189,7 @@ struct Attempt<'a> {
     spec: &'a CameraSpec,
     status: &'a watch::Sender<CameraStatus>,
     slot: &'a FrameSlot,
-    control: &'a CameraControl,
+    attention: &'a Attention,
     settings: &'a SupervisorSettings,
 }
 
@@ -221,7 +220,7 @@ async fn attempt(
 
 async fn stream(view: &mut Attempt<'_>, source: &mut dyn Source, tally: &mut Tally) -> SourceEnd {
     let settings = view.settings;
-    let mut sampler = Sampler::new(view.spec.sampling);
+    let mut scene = Watched::new(view.spec.sampling, view.attention);
     let connect = Duration::from_secs(settings.connect_timeout_s.max(1));
     let stall = Duration::from_secs(settings.stall_after_s.max(1));
     let restart = Duration::from_secs(settings.stall_restart_s);
@@ -231,10 +230,12 @@ async fn stream(view: &mut Attempt<'_>, source: &mut dyn Source, tally: &mut Tal
             Ok(Ok(frame)) => frame,
             Ok(Err(end)) => return end,
             Err(_) if tally.received == 0 => return SourceEnd::new(Cause::ConnectTimeout, ""),
+            // Pictures come and are left encoded: nothing is wrong.
+            Err(_) if is_idle(source, stall) => continue,
             Err(_) => {
                 let silent = SourceEnd::new(Cause::Stalled, format!("none for {} s", patience.as_secs()));
                 enter(view.status, CameraState::Stalled, Some(silent.reason()));
-                view.status.send_modify(|s| (s.fps_in, s.fps_sampled) = (0.0, 0.0));
+                view.status.send_modify(|s| (s.fps_in, s.fps_decoded, s.fps_sampled) = (0.0, 0.0, 0.0));
                 match timeout(restart, source.next()).await {
                     Ok(Ok(frame)) => frame,
                     Ok(Err(end)) => return end,
@@ -245,92 +246,78 @@ async fn stream(view: &mut Attempt<'_>, source: &mut dyn Source, tally: &mut Tal
         enter(view.status, CameraState::Streaming, None);
         let now = Instant::now();
         let size = (frame.picture.width(), frame.picture.height());
-        let verdict = sampler.take(now, view.control.is_active());
-        let replaced = if verdict.is_ok() { view.slot.put(frame) } else { None };
-        tally.count(now, size, verdict, replaced.is_some());
+        if let Some(verdict) = scene.judge(&frame, now) {
+            let replaced = match (verdict, frame.decoded) {
+                (Err(_), _) => None,
+                (Ok(()), Decoded::Late) => view.slot.keep(frame).await,
+                (Ok(()), _) => view.slot.put(frame),
+            };
+            tally.count(now, size, verdict, replaced.is_some());
+        }
         if tally.is_due(now) {
             tally.tell(view.status, source);
         }
     }
 }
 
-/// Counts of one attempt.
-#[derive(Default)]
-struct Tally {
-    received: u64,
-    untold: Untold,
-    arrivals: VecDeque<(Instant, bool)>,
-    size: Option<(u32, u32)>,
-    told: Option<Instant>,
-    /// What the source had counted when it was last asked.
-    source: StreamFacts,
+/// Whether pictures arrive although none is decoded.
+fn is_idle(source: &dyn Source, within: Duration) -> bool {
+    let facts = source.facts();
+    facts.key_frames_only && facts.last_picture.is_some_and(|at| at.elapsed() < within)
 }
 
-#[derive(Default)]
-struct Untold {
-    received: u64,
-    /// Below zero when a frame told as sampled was replaced after all.
-    sampled: i64,
-    by_rate: u64,
-    replaced: u64,
+/// Which frames of a stream are handed on: by rate, and only what shows something new while no face is tracked.
+struct Watched<'a> {
+    sampler: Sampler,
+    stillness: Stillness,
+    attention: &'a Attention,
+    /// Stream time of the newest frame handed on.
+    handed_on: Option<Duration>,
 }
 
-impl Tally {
-    fn count(&mut self, now: Instant, size: (u32, u32), verdict: Result<(), Skip>, replaced: bool) {
-        self.received += 1;
-        self.size = Some(size);
-        self.untold.received += 1;
-        match verdict {
-            Ok(()) => self.untold.sampled += 1,
-            Err(_) => self.untold.by_rate += 1,
-        }
-        if replaced {
-            // The one that was replaced was never looked at.
-            self.untold.replaced += 1;
-            self.untold.sampled -= 1;
-        }
-        self.arrivals.push_back((now, verdict.is_ok()));
-        while self.arrivals.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
-            self.arrivals.pop_front();
-        }
+impl<'a> Watched<'a> {
+    fn new(policy: SamplingPolicy, attention: &'a Attention) -> Self {
+        Self { sampler: Sampler::new(policy), stillness: Stillness::default(), attention, handed_on: None }
     }
 
-    fn is_due(&self, now: Instant) -> bool {
-        self.told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY)
-    }
-
-    /// Tells what was counted since the last time.
-    fn tell(&mut self, status: &watch::Sender<CameraStatus>, source: &dyn Source) {
-        let facts = source.facts();
-        let before = std::mem::replace(&mut self.source, facts.clone());
-        let untold = std::mem::take(&mut self.untold);
-        let in_decoder = facts.replaced.saturating_sub(before.replaced);
-        let overloaded = facts.overloaded.saturating_sub(before.overloaded);
-        let unreadable = facts.unreadable.saturating_sub(before.unreadable);
-        let (first, last) = (self.arrivals.front(), self.arrivals.back());
-        self.told = last.map(|(at, _)| *at).or(self.told);
-        let span = first.zip(last).map_or(0.0, |(a, b)| b.0.duration_since(a.0).as_secs_f32());
-        let rate = |n: usize| if span > 0.0 { n.saturating_sub(1) as f32 / span } else { 0.0 };
-        let (arrived, sampled) = (self.arrivals.len(), self.arrivals.iter().filter(|(_, taken)| *taken).count());
-        let size = self.size;
-        status.send_modify(|s| {
-            s.resolution = size.or(s.resolution);
-            s.codec = facts.codec.or(s.codec);
-            s.key_frame_interval = facts.key_frame_interval;
-            s.decode_latency = facts.decode_latency;
-            s.fps_in = rate(arrived);
-            s.fps_sampled = rate(sampled);
-            s.frames_received += untold.received + in_decoder + overloaded + unreadable;
-            s.frames_sampled = s.frames_sampled.saturating_add_signed(untold.sampled);
-            for (why, count) in [
-                (Skip::Rate, untold.by_rate),
-                (Skip::Replaced, untold.replaced + in_decoder),
-                (Skip::Overload, overloaded),
-                (Skip::Unreadable, unreadable),
-            ] {
-                *s.frames_skipped.entry(why.as_str()).or_default() += count;
+    /// Whether to hand a frame on, and if not, why; `None` for one that comes again or came before.
+    fn judge(&mut self, frame: &Frame, now: Instant) -> Option<Result<(), Skip>> {
+        let before = frame.pts.zip(self.handed_on).is_some_and(|(pts, last)| pts <= last && last - pts < REWOUND);
+        if before && frame.decoded != Decoded::AsItCame {
+            return None;
+        }
+        let active = self.attention.is_active();
+        if frame.decoded != Decoded::Late {
+            // The source has thinned key frames by itself.
+            if frame.decoded == Decoded::AsItCame
+                && let Err(skip) = self.sampler.take(now, active)
+            {
+                return Some(Err(skip));
             }
-        });
+            match if active { Judgement::Changed } else { self.stillness.judge(LumaGrid::of(&frame.picture), now) } {
+                Judgement::Still => {
+                    self.see(frame);
+                    return Some(Err(Skip::Still));
+                }
+                Judgement::Changed if frame.decoded == Decoded::Alone => {
+                    // What came before it is wanted first; this one comes again behind it.
+                    self.attention.changed(now);
+                    self.attention.wake();
+                    return None;
+                }
+                Judgement::Changed => self.attention.changed(now),
+                Judgement::Due => {}
+            }
+        }
+        self.see(frame);
+        self.handed_on = frame.pts.or(self.handed_on);
+        Some(Ok(()))
+    }
+
+    fn see(&self, frame: &Frame) {
+        if let Some(pts) = frame.pts {
+            self.attention.seen(pts);
+        }
     }
 }
 

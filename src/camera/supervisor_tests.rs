@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Mutex,
+};
 
 use async_trait::async_trait;
 
@@ -41,6 +44,7 @@ impl Source for Planned {
                 captured: CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival },
                 arrived: time::now(),
                 received: Instant::now(),
+                decoded: Decoded::AsItCame,
                 picture: Picture::from_rgb(image::RgbImage::new(4, 4)),
             });
         }
@@ -78,6 +82,7 @@ fn spec(enabled: bool) -> CameraSpec {
         id: "c".parse().unwrap(),
         display_name: String::new(),
         url,
+        substream: None,
         credentials,
         transport: Transport::Auto,
         tls: Default::default(),
@@ -107,9 +112,7 @@ fn run(enabled: bool, plans: &[Plan]) -> Run {
     let task = tokio::spawn(supervise(
         spec(enabled),
         script.clone(),
-        tx,
-        Arc::default(),
-        Arc::default(),
+        Outlet { status: tx, slot: Arc::default(), attention: Arc::default(), on_demand: false },
         SupervisorSettings::default(),
         stop.clone(),
     ));

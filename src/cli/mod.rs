@@ -116,6 +116,9 @@ pub enum Command {
     /// Measure recognition and detection by the papers' protocols, on pictures or on the gallery.
     #[command(subcommand)]
     Eval(local::eval::Command),
+    /// Measure how fast this machine detects, embeds, searches and watches cameras, and how much of that is ours.
+    #[command(subcommand)]
+    Bench(local::bench::Command),
     /// Check what this machine needs, and say how to mend what is missing.
     Doctor(local::doctor::Args),
     /// Tell about the server: versions, models, gallery.
@@ -172,6 +175,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         Command::Simulate(args) => local::simulate::run(args).await.map(|()| OK).map_err(Failure::from),
         Command::Models(args) => local::models::run(args, globals.json).await.map(|()| OK).map_err(Failure::from),
         Command::Eval(command) => local::eval::run(command, io).await,
+        Command::Bench(command) => local::bench::run(command, io).await,
         Command::Doctor(args) => local::doctor::run(args, io).await,
         Command::Completions(args) => generate::completions(&args, io),
         Command::Man(args) => generate::man(&args, io),

@@ -1,6 +1,7 @@
 //! Values that types can't exclude.
 
 use super::Config;
+use crate::inference::Provider;
 
 /// Every faulty value, each with its key and the range.
 pub fn faults(config: &Config) -> Vec<String> {
@@ -13,6 +14,10 @@ pub fn faults(config: &Config) -> Vec<String> {
     let i = &config.inference;
     need((160..=1920).contains(&i.detector_size), "inference.detector_size: give 160 to 1920 pixels");
     need(i.min_score > 0.0 && i.min_score < 1.0, "inference.min_score: give a number above 0 and below 1");
+    need(
+        !i.fp16 || i.provider == Provider::Tensorrt,
+        "inference.fp16: only TensorRT computes with 16-bit floats; set inference.provider = \"tensorrt\", or fp16 = false",
+    );
     need(i.workers <= 256, "inference.workers: give at most 256");
     need(i.max_batch <= 64, "inference.max_batch: give at most 64");
     need(i.batch_wait_ms <= 1000, "inference.batch_wait_ms: give at most 1000");

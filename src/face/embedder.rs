@@ -1,52 +1,16 @@
 //! A face crop in, an embedding out: crop recipe and normalisation as the manifest says.
 
-use ndarray::Array4;
-
 use super::{Detection, Embedding, alignment};
 use crate::{
-    frame::{BBox, Picture, crop},
+    frame::{BBox, Picture, crop, tensor},
     inference::{
-        Network, NetworkError,
-        manifest::{ColorOrder, CropRecipe, EmbedderSpec, InputSpec, Layout, ModelEntry},
+        Input, Network, NetworkError,
+        manifest::{CropRecipe, EmbedderSpec, ModelEntry},
     },
 };
 
 /// Crops that run together at most; larger batches do not pay on a CPU.
 const MAX_BATCH: usize = 8;
-
-/// Writes RGB pixels (0 to 255, row by row) into row `index` of a batch tensor, normalised as the model wants.
-pub fn fill(tensor: &mut Array4<f32>, index: usize, rgb: &[f32], (width, height): (u32, u32), input: &InputSpec) {
-    let (w, h) = (width as usize, height as usize);
-    if rgb.len() != w * h * 3 {
-        return;
-    }
-    let Some(batch) = tensor.as_slice_mut() else { return };
-    let start = index * w * h * 3;
-    let Some(out) = batch.get_mut(start..start + w * h * 3) else { return };
-    // Channel c of the tensor is channel source[c] of the pixel.
-    let source = match input.color {
-        ColorOrder::Rgb => [0, 1, 2],
-        ColorOrder::Bgr => [2, 1, 0],
-    };
-    for (i, pixel) in rgb.chunks_exact(3).enumerate() {
-        for c in 0..3 {
-            let value = (pixel[source[c]] - input.mean[c]) * input.scale[c];
-            match input.layout {
-                Layout::Nchw => out[c * w * h + i] = value,
-                Layout::Nhwc => out[i * 3 + c] = value,
-            }
-        }
-    }
-}
-
-/// A tensor for `batch` pictures of a size.
-pub fn tensor(batch: usize, (width, height): (u32, u32), layout: Layout) -> Array4<f32> {
-    let (w, h) = (width as usize, height as usize);
-    match layout {
-        Layout::Nchw => Array4::zeros((batch, 3, h, w)),
-        Layout::Nhwc => Array4::zeros((batch, h, w, 3)),
-    }
-}
 
 /// The face as the embedder's input: R, G, B, whole numbers from 0 to 255. Empty when the landmarks allow no alignment.
 pub fn cut(picture: &Picture, detection: &Detection, spec: &EmbedderSpec, (width, height): (u32, u32)) -> Vec<f32> {
@@ -69,7 +33,7 @@ pub fn cut(picture: &Picture, detection: &Detection, spec: &EmbedderSpec, (width
     crop
 }
 
-/// Embeds faces of one picture, in order.
+/// Embeds faces of one picture, in order. `input` is memory to use.
 ///
 /// # Errors
 /// When the model is no embedder, a face can't be aligned, or the network fails or answers with another shape.
@@ -78,18 +42,23 @@ pub fn embed(
     entry: &ModelEntry,
     picture: &Picture,
     detections: &[Detection],
+    input: &mut Input,
 ) -> Result<Vec<Embedding>, NetworkError> {
     let spec = entry.embedder.as_ref().ok_or_else(|| NetworkError::Run(format!("{} is no embedder", entry.id)))?;
     let size = (entry.input.width, entry.input.height);
-    let mut crops = Vec::with_capacity(detections.len());
-    for detection in detections {
-        let rgb = cut(picture, detection, spec, size);
-        if rgb.is_empty() {
-            return Err(NetworkError::Run("a face with impossible landmarks can't be aligned".into()));
+    let mut embeddings = Vec::with_capacity(detections.len());
+    for chunk in detections.chunks(MAX_BATCH) {
+        let mut crops = Vec::with_capacity(chunk.len());
+        for detection in chunk {
+            let rgb = cut(picture, detection, spec, size);
+            if rgb.is_empty() {
+                return Err(NetworkError::Run("a face with impossible landmarks can't be aligned".into()));
+            }
+            crops.push(rgb);
         }
-        crops.push(rgb);
+        embed_chunk(network, entry, spec, &crops, input, &mut embeddings)?;
     }
-    embed_crops(network, entry, &crops)
+    Ok(embeddings)
 }
 
 /// Embeds crops (R, G, B from 0 to 255, row by row, of the model's input size).
@@ -102,81 +71,127 @@ pub fn embed_crops(
     crops: &[Vec<f32>],
 ) -> Result<Vec<Embedding>, NetworkError> {
     let spec = entry.embedder.as_ref().ok_or_else(|| NetworkError::Run(format!("{} is no embedder", entry.id)))?;
-    let size = (entry.input.width, entry.input.height);
-    let mut embeddings = Vec::with_capacity(crops.len());
+    let (mut embeddings, mut input) = (Vec::with_capacity(crops.len()), Input::default());
     for chunk in crops.chunks(MAX_BATCH) {
-        let mut values = run(network, entry, spec, chunk, size)?;
-        if spec.mirror {
-            let mirrored: Vec<Vec<f32>> = chunk.iter().map(|c| mirrored(c, size.0 as usize)).collect();
-            for (a, b) in values.iter_mut().zip(run(network, entry, spec, &mirrored, size)?) {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a = (*a + b) / 2.0);
-            }
-        }
-        for mut vector in values {
-            if spec.distance == super::Distance::Cosine {
-                let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-                vector.iter_mut().for_each(|v| *v /= norm);
-            }
-            if !vector.iter().all(|v| v.is_finite()) {
-                return Err(NetworkError::Run("the embedding holds values that are not finite".into()));
-            }
-            embeddings.push(Embedding { model: entry.id.clone(), distance: spec.distance, values: vector.into() });
-        }
+        embed_chunk(network, entry, spec, chunk, &mut input, &mut embeddings)?;
     }
     Ok(embeddings)
 }
 
-fn run(
+fn embed_chunk(
     network: &mut dyn Network,
     entry: &ModelEntry,
     spec: &EmbedderSpec,
     crops: &[Vec<f32>],
-    size: (u32, u32),
-) -> Result<Vec<Vec<f32>>, NetworkError> {
-    let mut input = tensor(crops.len(), size, entry.input.layout);
-    for (i, rgb) in crops.iter().enumerate() {
-        fill(&mut input, i, rgb, size, &entry.input);
+    input: &mut Input,
+    embeddings: &mut Vec<Embedding>,
+) -> Result<(), NetworkError> {
+    // Row by row: the values of each crop, or their mean with those of its mirror image.
+    let mut values = vec![0.0; crops.len() * spec.size];
+    let looks: &[bool] = if spec.mirror { &[false, true] } else { &[false] };
+    for mirrored in looks {
+        input.shape_for(crops.len(), (entry.input.width, entry.input.height), entry.input.layout);
+        let recipe = entry.input.recipe();
+        for (place, rgb) in input.pictures().zip(crops) {
+            tensor::write_rgb(rgb, entry.input.width, &recipe, *mirrored, place);
+        }
+        network.run(input, &mut |outputs| {
+            let output = outputs.first().filter(|output| output.data.len() == values.len()).ok_or_else(|| {
+                let shape = outputs.first().map(|output| output.shape.to_vec());
+                NetworkError::Run(format!(
+                    "output {shape:?} is not [{}, {}] as the manifest says",
+                    crops.len(),
+                    spec.size
+                ))
+            })?;
+            let share = 1.0 / looks.len() as f32;
+            values.iter_mut().zip(output.data).for_each(|(sum, value)| *sum += value * share);
+            Ok(())
+        })?;
     }
-    let outputs = network.run(&input)?;
-    let output = outputs.first().filter(|t| t.data.len() == crops.len() * spec.size).ok_or_else(|| {
-        let shape = outputs.first().map(|t| t.shape.clone());
-        NetworkError::Run(format!("output {shape:?} is not [{}, {}] as the manifest says", crops.len(), spec.size))
-    })?;
-    Ok(output.data.chunks_exact(spec.size).map(<[f32]>::to_vec).collect())
-}
-
-fn mirrored(rgb: &[f32], width: usize) -> Vec<f32> {
-    rgb.chunks_exact(width * 3).flat_map(|row| row.chunks_exact(3).rev().flatten().copied()).collect()
+    for vector in values.chunks_exact_mut(spec.size) {
+        if spec.distance == super::Distance::Cosine {
+            let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            vector.iter_mut().for_each(|v| *v /= norm);
+        }
+        if !vector.iter().all(|v| v.is_finite()) {
+            return Err(NetworkError::Run("the embedding holds values that are not finite".into()));
+        }
+        let values = vector.to_vec().into();
+        embeddings.push(Embedding { model: entry.id.clone(), distance: spec.distance, values });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        face::Distance,
+        inference::{
+            Output, Reader,
+            manifest::{Calibration, ColorOrder, Convert, InputSpec, Layout, Role},
+        },
+    };
 
-    #[test]
-    fn mirroring_twice_gives_the_crop_back() {
-        let crop: Vec<f32> = (0..4 * 3 * 3).map(|v| v as f32).collect();
-        assert_eq!(mirrored(&crop, 4)[..3], crop[9..12]);
-        assert_eq!(mirrored(&mirrored(&crop, 4), 4), crop);
+    /// Answers with the first value of each picture, twice.
+    struct First(usize);
+
+    impl Network for First {
+        fn run(&mut self, input: &Input, read: &mut Reader<'_>) -> Result<(), NetworkError> {
+            self.0 += 1;
+            let each = input.values().len() / input.shape()[0];
+            let data: Vec<f32> = input.values().chunks(each).flat_map(|p| [p[0], 1.0]).collect();
+            read(&[Output { name: "e", shape: &[input.shape()[0] as i64, 2], data: &data }])
+        }
+    }
+
+    fn entry(mirror: bool, size: usize) -> ModelEntry {
+        let spec = EmbedderSpec {
+            size,
+            distance: Distance::Euclidean,
+            crop: CropRecipe::Box { margin: 0.0 },
+            mirror,
+            verification_threshold: 0.5,
+            identification_threshold: 0.5,
+            margin: 0.0,
+            min_face_px: 1.0,
+            calibration: Calibration { midpoint: 0.5, slope: 1.0 },
+        };
+        let (color, layout) = (ColorOrder::Rgb, Layout::Nchw);
+        let input = InputSpec { width: 2, height: 1, layout, color, mean: [0.0; 3], scale: [1.0; 3] };
+        ModelEntry {
+            id: "first".parse().unwrap(),
+            role: Role::Embedder,
+            description: String::new(),
+            licence: String::new(),
+            sources: Vec::new(),
+            convert: Convert::None,
+            onnx_sha256: String::new(),
+            input,
+            detector: None,
+            embedder: Some(spec),
+            liveness: None,
+        }
     }
 
     #[test]
-    fn channels_and_axes_follow_the_manifest() {
-        let mut input = InputSpec {
-            width: 2,
-            height: 1,
-            layout: Layout::Nchw,
-            color: ColorOrder::Bgr,
-            mean: [1.0, 2.0, 3.0],
-            scale: [1.0, 1.0, 0.5],
-        };
-        let rgb = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0];
-        let mut t = tensor(1, (2, 1), Layout::Nchw);
-        fill(&mut t, 0, &rgb, (2, 1), &input);
-        assert_eq!(t.as_slice().unwrap(), [29.0, 59.0, 18.0, 48.0, 3.5, 18.5]);
-        (input.layout, input.color) = (Layout::Nhwc, ColorOrder::Rgb);
-        let mut t = tensor(1, (2, 1), Layout::Nhwc);
-        fill(&mut t, 0, &rgb, (2, 1), &input);
-        assert_eq!(t.as_slice().unwrap(), [9.0, 18.0, 13.5, 39.0, 48.0, 28.5]);
+    fn a_crop_and_its_mirror_image_are_averaged_and_chunks_keep_their_order() {
+        let crops: Vec<Vec<f32>> = (0..MAX_BATCH + 2).map(|i| vec![i as f32, 0.0, 0.0, 10.0, 0.0, 0.0]).collect();
+        for (mirror, runs) in [(false, 2), (true, 4)] {
+            let mut network = First(0);
+            let found = embed_crops(&mut network, &entry(mirror, 2), &crops).unwrap();
+            assert_eq!(network.0, runs);
+            for (i, embedding) in found.iter().enumerate() {
+                let want = if mirror { (i as f32 + 10.0) / 2.0 } else { i as f32 };
+                assert_eq!(*embedding.values, [want, 1.0]);
+            }
+        }
+    }
+
+    #[test]
+    fn another_shape_is_an_error() {
+        let error = embed_crops(&mut First(0), &entry(false, 3), &[vec![0.0; 6]]).unwrap_err().to_string();
+        assert!(error.contains("[1, 2]") && error.contains("[1, 3]"), "{error}");
     }
 }

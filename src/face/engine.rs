@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Detection, Embedding, Quality, alignment,
-    job::{FaceJob, Pair, Work},
+    job::{Buffers, FaceJob, Pair, Work},
     quality,
     retinaface::RetinaFace,
     tiling,
@@ -21,10 +21,14 @@ use crate::{
         scale::{self, Part},
     },
     inference::{
-        InferenceSettings, NetworkError, OrtSession, Provider, Tiling, environment,
-        manifest::{CropRecipe, DetectorDecoding, LoadedModel, ModelEntry},
+        Environment, InferenceSettings, NetworkError, OrtSession, Plan, Tiling, environment,
+        manifest::{CropRecipe, LoadedModel, ModelEntry},
+        plan,
+        provider::{self, Chosen},
+        trial,
         worker::{BatchRule, Refused, Workers},
     },
+    telemetry,
 };
 
 /// Most requests that wait in all; beyond it they are refused.
@@ -58,6 +62,8 @@ struct Inner {
     embedder: Arc<ModelEntry>,
     liveness: Option<Arc<ModelEntry>>,
     settings: InferenceSettings,
+    plan: Plan,
+    chosen: Chosen,
 }
 
 /// Runs the detector and the embedder. Cheap to clone.
@@ -97,20 +103,14 @@ impl FaceEngine {
             let (model, message) = (model.entry.id.to_string(), "it is no liveness model; name another in [liveness]");
             return Err(FaceError::Model { model, message: message.into() });
         }
-        let Some(DetectorDecoding::Retinaface { strides, sizes, variances, nms_iou }) = detector.entry.detector.clone()
-        else {
-            return Err(wrong(&detector, "detector"));
-        };
+        let Some(decoding) = RetinaFace::of(&detector.entry) else { return Err(wrong(&detector, "detector")) };
         if embedder.entry.embedder.is_none() {
             return Err(wrong(&embedder, "embedder"));
         }
-        let settings = planned(settings);
+        let (settings, plan, chosen) = planned(&environment, settings, &detector)?;
         let (detector_entry, embedder_entry) = (Arc::new(detector.entry), Arc::new(embedder.entry));
         let load = |path: &Path, entry: &ModelEntry| {
-            OrtSession::load(&environment, path, &settings).map_err(|e| match e {
-                NetworkError::Provider(text) => FaceError::Runtime(text),
-                other => FaceError::Model { model: entry.id.to_string(), message: other.to_string() },
-            })
+            OrtSession::load(&environment, path, &settings).map_err(|e| refused(entry, e))
         };
         let liveness = liveness.map(|model| (model.path, Arc::new(model.entry)));
         let mut pairs = Vec::with_capacity(settings.workers);
@@ -122,9 +122,10 @@ impl FaceEngine {
                     Some((path, entry)) => Some((load(path, entry)?, entry.clone())),
                     None => None,
                 },
-                decoding: RetinaFace { strides: strides.clone(), sizes: sizes.clone(), variances, nms_iou },
+                decoding: decoding.clone(),
                 detector_entry: detector_entry.clone(),
                 embedder_entry: embedder_entry.clone(),
+                buffers: Buffers::default(),
             });
         }
         let rule = BatchRule {
@@ -135,7 +136,7 @@ impl FaceEngine {
         let workers = Workers::start("inference", pairs, rule).map_err(|e| FaceError::Runtime(e.to_string()))?;
         let (detector, embedder) = (detector_entry, embedder_entry);
         let liveness = liveness.map(|(_, entry)| entry);
-        Ok(Self(Arc::new(Inner { workers, detector, embedder, liveness, settings })))
+        Ok(Self(Arc::new(Inner { workers, detector, embedder, liveness, settings, plan, chosen })))
     }
 
     /// Faces of a camera frame in its own pixels, highest score first. `min_score` overrides the setting. Tiles are looked at where the
@@ -273,12 +274,19 @@ impl FaceEngine {
         &self.0.embedder
     }
 
-    /// `cpu` or `cuda`.
+    /// The execution provider in use: `cpu`, `cuda` or `tensorrt`.
     pub fn provider(&self) -> &'static str {
-        match self.0.settings.provider {
-            Provider::Cpu => "cpu",
-            Provider::Cuda => "cuda",
-        }
+        self.0.chosen.provider.name()
+    }
+
+    /// Why the provider is not the better one that `auto` tried; else empty.
+    pub fn provider_fallback(&self) -> &str {
+        &self.0.chosen.fallback
+    }
+
+    /// How the networks are run, and why so.
+    pub fn plan(&self) -> &Plan {
+        &self.0.plan
     }
 
     /// Threads that own sessions.
@@ -320,18 +328,51 @@ impl FaceEngine {
     }
 }
 
-/// Zeros replaced by the plan: on a CPU one single-threaded session a core without batches, on CUDA one session with batches.
-fn planned(settings: &InferenceSettings) -> InferenceSettings {
+/// The provider chosen, and zeros replaced by the plan: what the settings leave open is tried out for a moment.
+fn planned(
+    environment: &Environment,
+    settings: &InferenceSettings,
+    detector: &LoadedModel,
+) -> Result<(InferenceSettings, Plan, Chosen), FaceError> {
+    let on = |provider| InferenceSettings { provider, ..settings.clone() };
+    let attempt = |provider| OrtSession::load(environment, &detector.path, &on(provider)).map(drop);
+    let chosen = provider::choose(settings.provider, attempt).map_err(|e| refused(&detector.entry, e))?;
+    if !chosen.fallback.is_empty() {
+        tracing::warn!(reason = %chosen.fallback, "the networks run on the CPU, although inference.provider is \"auto\"");
+    }
+    telemetry::inference_provider(chosen.provider.name());
+    let settings = on(chosen.provider);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (workers, batch) = match settings.provider {
-        Provider::Cpu => (cores.min(8), 1),
-        Provider::Cuda => (1, 8),
+    let ways = plan::ways(&settings, chosen.provider, cores);
+    let layout = detector.entry.input.layout;
+    let trials = if ways.is_empty() {
+        Vec::new()
+    } else {
+        trial::tried(environment, &detector.path, layout, &settings, &ways).map_err(|e| refused(&detector.entry, e))?
     };
-    let or = |value: usize, plan: usize| if value == 0 { plan } else { value };
-    InferenceSettings {
-        workers: or(settings.workers, workers),
-        intra_threads: or(settings.intra_threads, 1),
-        max_batch: or(settings.max_batch, batch),
-        ..settings.clone()
+    let plan = plan::decide(&settings, chosen.provider, cores, trials);
+    tracing::info!(
+        provider = chosen.provider.name(),
+        workers = plan.workers,
+        intra_threads = plan.intra_threads,
+        max_batch = plan.max_batch,
+        batch_wait_ms = plan.batch_wait_ms,
+        reason = %plan.reason,
+        "how the networks are run"
+    );
+    let settings = InferenceSettings {
+        workers: plan.workers,
+        intra_threads: plan.intra_threads,
+        max_batch: plan.max_batch,
+        ..settings
+    };
+    Ok((settings, plan, chosen))
+}
+
+/// Why a network could not be loaded, for whoever starts the engine.
+fn refused(entry: &ModelEntry, error: NetworkError) -> FaceError {
+    match error {
+        NetworkError::Provider(text) => FaceError::Runtime(text),
+        other => FaceError::Model { model: entry.id.to_string(), message: other.to_string() },
     }
 }

@@ -12,10 +12,11 @@ use super::{
 use crate::{
     frame::{
         BBox, Picture, Point,
-        scale::{self, Part},
+        scale::Part,
+        tensor::{self, Scaler},
     },
     inference::{
-        Network, NetworkError, OrtSession,
+        Input, Network, NetworkError, OrtSession, Output,
         manifest::ModelEntry,
         worker::{Job, Runner},
     },
@@ -80,6 +81,17 @@ pub(super) struct Pair {
     pub(super) decoding: RetinaFace,
     pub(super) detector_entry: Arc<ModelEntry>,
     pub(super) embedder_entry: Arc<ModelEntry>,
+    pub(super) buffers: Buffers,
+}
+
+/// Memory of one worker, used again for each batch.
+#[derive(Default)]
+pub(super) struct Buffers {
+    scaler: Scaler,
+    detector: Input,
+    closeup: Input,
+    embedder: Input,
+    liveness: Input,
 }
 
 impl Pair {
@@ -95,10 +107,15 @@ impl Pair {
         let mut refined = detections.to_vec();
         for detection in &mut refined {
             let Some(closeup) = Closeup::of(detection, scale) else { continue };
-            let mut batch = embedder::tensor(1, size, input.layout);
-            embedder::fill(&mut batch, 0, &closeup.pixels(picture), size, input);
-            let outputs = self.detector.run(&batch)?;
-            let found = self.decoding.decode(&outputs, size, 1, refine::MIN_SCORE)?.pop().unwrap_or_default();
+            let batch = &mut self.buffers.closeup;
+            batch.shape_for(1, size, input.layout);
+            let pixels = closeup.pixels(picture);
+            batch.pictures().for_each(|place| tensor::write_rgb(&pixels, size.0, &input.recipe(), false, place));
+            let mut found = Vec::new();
+            self.detector.run(batch, &mut |outputs| {
+                found = self.decoding.decode(outputs, size, 1, refine::MIN_SCORE)?.pop().unwrap_or_default();
+                Ok(())
+            })?;
             if let Some(landmarks) = closeup.landmarks(&found) {
                 detection.landmarks = landmarks;
             }
@@ -118,7 +135,8 @@ impl Pair {
             message: e.to_string(),
         };
         let refined = self.refined(picture, detections, scale).map_err(|e| fail(&self.detector_entry, e))?;
-        let embeddings = embedder::embed(&mut self.embedder, &self.embedder_entry, picture, &refined);
+        let input = &mut self.buffers.embedder;
+        let embeddings = embedder::embed(&mut self.embedder, &self.embedder_entry, picture, &refined, input);
         let embeddings = embeddings.map_err(|e| fail(&self.embedder_entry, e))?;
         Ok(embeddings.into_iter().zip(refined).collect())
     }
@@ -127,15 +145,18 @@ impl Pair {
         let fail =
             |e: NetworkError| FaceError::Model { model: self.detector_entry.id.to_string(), message: e.to_string() };
         let input = &self.detector_entry.input;
-        let mut batch = embedder::tensor(jobs.len(), size, input.layout);
-        for (i, (picture, part, _)) in jobs.iter().enumerate() {
-            let rgb = scale::rgb_of(picture, *part, size.0, size.1);
-            let pixels: Vec<f32> = rgb.as_raw().iter().map(|v| f32::from(*v)).collect();
-            embedder::fill(&mut batch, i, &pixels, size, input);
+        let (batch, recipe) = (&mut self.buffers.detector, input.recipe());
+        batch.shape_for(jobs.len(), size, input.layout);
+        for (place, (picture, part, _)) in batch.pictures().zip(jobs) {
+            self.buffers.scaler.fill(picture, *part, size, &recipe, place);
         }
         let least = jobs.iter().map(|(_, _, s)| *s).fold(1.0, f32::min);
-        let outputs = self.detector.run(&batch).map_err(fail)?;
-        let found = self.decoding.decode(&outputs, size, jobs.len(), least).map_err(fail)?;
+        let mut found = Vec::new();
+        let mut read = |outputs: &[Output<'_>]| {
+            found = self.decoding.decode(outputs, size, jobs.len(), least)?;
+            Ok(())
+        };
+        self.detector.run(batch, &mut read).map_err(fail)?;
         Ok(found
             .into_iter()
             .zip(jobs)
@@ -150,7 +171,7 @@ impl Pair {
     fn liveness(&mut self, picture: &Picture, detections: &[Detection]) -> Result<Vec<f32>, FaceError> {
         // Never asked without a model.
         let Some((session, entry)) = &mut self.liveness else { return Err(FaceError::Stopped) };
-        liveness::score(session, entry, picture, detections)
+        liveness::score(session, entry, picture, detections, &mut self.buffers.liveness)
             .map_err(|e| FaceError::Model { model: entry.id.to_string(), message: e.to_string() })
     }
 }

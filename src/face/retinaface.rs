@@ -3,7 +3,10 @@
 use super::Detection;
 use crate::{
     frame::{BBox, Point},
-    inference::{NetworkError, Tensor},
+    inference::{
+        NetworkError, Output,
+        manifest::{DetectorDecoding, ModelEntry},
+    },
 };
 
 /// How the network's outputs are read; from the manifest.
@@ -20,6 +23,12 @@ pub struct RetinaFace {
 }
 
 impl RetinaFace {
+    /// As a model's description says; `None` when it is no detector.
+    pub fn of(entry: &ModelEntry) -> Option<Self> {
+        let DetectorDecoding::Retinaface { strides, sizes, variances, nms_iou } = entry.detector.clone()?;
+        Some(Self { strides, sizes, variances, nms_iou })
+    }
+
     /// Number of priors for an input of `width` x `height`.
     pub fn priors(&self, width: u32, height: u32) -> usize {
         self.strides
@@ -38,19 +47,17 @@ impl RetinaFace {
     /// When the outputs do not have these shapes.
     pub fn decode(
         &self,
-        outputs: &[Tensor],
+        outputs: &[Output<'_>],
         (width, height): (u32, u32),
         batch: usize,
         min_score: f32,
     ) -> Result<Vec<Vec<Detection>>, NetworkError> {
         let n = self.priors(width, height);
         let find = |columns: usize| {
-            outputs.iter().find(|t| t.shape == [batch, n, columns] && t.data.len() == batch * n * columns).ok_or_else(
-                || {
-                    let shapes: Vec<_> = outputs.iter().map(|t| (&t.name, &t.shape)).collect();
-                    NetworkError::Run(format!("no output of shape [{batch}, {n}, {columns}] among {shapes:?}"))
-                },
-            )
+            outputs.iter().find(|t| t.is_shaped(&[batch, n, columns])).ok_or_else(|| {
+                let shapes: Vec<_> = outputs.iter().map(|t| (&t.name, &t.shape)).collect();
+                NetworkError::Run(format!("no output of shape [{batch}, {n}, {columns}] among {shapes:?}"))
+            })
         };
         let (loc, conf, marks) = (find(4)?, find(2)?, find(10)?);
         Ok((0..batch)
@@ -146,8 +153,8 @@ mod tests {
 
     #[test]
     fn wrong_shapes_are_an_error() {
-        let tensor = Tensor { name: "loc".into(), shape: vec![1, 3, 4], data: vec![0.0; 12] };
-        assert!(retina().decode(&[tensor], (64, 64), 1, 0.5).is_err());
+        let output = Output { name: "loc", shape: &[1, 3, 4], data: &[0.0; 12] };
+        assert!(retina().decode(&[output], (64, 64), 1, 0.5).is_err());
     }
 
     #[test]
@@ -155,12 +162,11 @@ mod tests {
         let (r, n) = (retina(), retina().priors(64, 64));
         let mut conf = vec![0.0; n * 2];
         conf[1] = 0.9;
-        let tensors = [(4, vec![0.0; n * 4]), (2, conf), (10, vec![0.0; n * 10])].map(|(c, data)| Tensor {
-            name: c.to_string(),
-            shape: vec![1, n, c],
-            data,
-        });
-        let found = r.decode(&tensors, (64, 64), 1, 0.5).unwrap().remove(0);
+        let (loc, marks) = (vec![0.0; n * 4], vec![0.0; n * 10]);
+        let shapes = [4, 2, 10].map(|columns| [1, n as i64, columns]);
+        let data = [&loc, &conf, &marks];
+        let outputs = [0, 1, 2].map(|i| Output { name: "any", shape: &shapes[i], data: data[i] });
+        let found = r.decode(&outputs, (64, 64), 1, 0.5).unwrap().remove(0);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].bbox, BBox::new(-4.0, -4.0, 12.0, 12.0));
     }

@@ -8,10 +8,12 @@ pub mod contact_sheet;
 pub mod crop;
 pub mod geometry;
 pub mod lettering;
+pub mod luma;
 pub mod planes;
 pub mod region;
 pub mod scale;
 pub mod still;
+pub mod tensor;
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,18 @@ use crate::{
     ids::CameraId,
     time::{CaptureTime, Timestamp},
 };
+
+/// Why a frame was decoded when it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Decoded {
+    /// As it came.
+    #[default]
+    AsItCame,
+    /// A key frame, alone: pictures around it were left encoded.
+    Alone,
+    /// Later than it came, because the camera woke up. Newer ones must not replace it.
+    Late,
+}
 
 /// One decoded frame of a camera. Cheap to clone: the pixels are shared.
 #[derive(Debug, Clone)]
@@ -38,6 +52,8 @@ pub struct Frame {
     pub arrived: Timestamp,
     /// When it came out of the decoder, on the monotonic clock.
     pub received: Instant,
+    /// Why it was decoded.
+    pub decoded: Decoded,
     /// Its pixels.
     pub picture: Picture,
 }

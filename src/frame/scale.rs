@@ -1,8 +1,8 @@
-//! Pixels → detector input: scaled once, colour converted at the small size, normalised.
+//! Pixels at another size: each plane scaled for itself, colour converted at the small size. [`super::tensor`] goes on from here.
 
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    images::{CroppedImage, Image, ImageRef},
 };
 use image::RgbImage;
 
@@ -40,6 +40,14 @@ impl ToRgb {
     pub(super) fn convert(&self, y: f32, u: f32, v: f32) -> [f32; 3] {
         let (y, u, v) = ((y - self.y_offset) * self.y_scale, u - 128.0, v - 128.0);
         [y + self.rv * v, y + self.gu * u + self.gv * v, y + self.bu * u].map(|c| c.clamp(0.0, 255.0))
+    }
+
+    /// A row of packed R, G, B in whole grey levels.
+    fn row(&self, y: &[u8], uv: impl Iterator<Item = (u8, u8)>, out: &mut [u8]) {
+        for ((pixel, y), (u, v)) in out.chunks_exact_mut(3).zip(y).zip(uv) {
+            let rgb = self.convert(f32::from(*y), f32::from(u), f32::from(v));
+            pixel.copy_from_slice(&rgb.map(|c| (c + 0.5) as u8));
+        }
     }
 }
 
@@ -88,63 +96,148 @@ pub fn rgb_at(picture: &Picture, width: u32, height: u32) -> RgbImage {
 
 /// A part of a picture as RGB at `width` x `height`; no more of the picture is touched. What lies beyond the picture is 0 in every plane.
 pub fn rgb_of(picture: &Picture, part: Part, width: u32, height: u32) -> RgbImage {
-    let half = part.halved();
-    match picture.format() {
-        PixelFormat::Rgb => {
-            let rgb = resized(picture.plane(0), part, PixelType::U8x3, (width, height));
-            RgbImage::from_raw(width, height, rgb).unwrap_or_else(|| RgbImage::new(width, height))
-        }
-        PixelFormat::I420 => {
-            let y = resized(picture.plane(0), part, PixelType::U8, (width, height));
-            let u = resized(picture.plane(1), half, PixelType::U8, (width, height));
-            let v = resized(picture.plane(2), half, PixelType::U8, (width, height));
-            joined(ToRgb::new(picture.color()), width, height, &y, u.iter().copied().zip(v.iter().copied()))
-        }
-        PixelFormat::Nv12 => {
-            let y = resized(picture.plane(0), part, PixelType::U8, (width, height));
-            let uv = resized(picture.plane(1), half, PixelType::U8x2, (width, height));
-            joined(ToRgb::new(picture.color()), width, height, &y, uv.chunks_exact(2).map(|c| (c[0], c[1])))
-        }
-    }
-}
-
-fn joined(to_rgb: ToRgb, width: u32, height: u32, y: &[u8], uv: impl Iterator<Item = (u8, u8)>) -> RgbImage {
+    let mut planes = Planes::default();
     let mut out = RgbImage::new(width, height);
-    for ((pixel, y), (u, v)) in out.as_mut().chunks_exact_mut(3).zip(y).zip(uv) {
-        let rgb = to_rgb.convert(f32::from(*y), f32::from(u), f32::from(v));
-        pixel.copy_from_slice(&rgb.map(|c| (c + 0.5) as u8));
+    let row = width as usize * 3;
+    let scaled = planes.scaled(picture, part, (width, height));
+    let rows = out.as_mut().chunks_exact_mut(row.max(1)).enumerate();
+    match scaled {
+        Scaled::Rgb(rgb) => rows.for_each(|(i, out)| out.copy_from_slice(rgb.row(i))),
+        Scaled::I420(to_rgb, y, u, v) => rows.for_each(|(i, out)| {
+            to_rgb.row(y.row(i), u.row(i).iter().copied().zip(v.row(i).iter().copied()), out);
+        }),
+        Scaled::Nv12(to_rgb, y, uv) => rows.for_each(|(i, out)| {
+            to_rgb.row(y.row(i), uv.row(i).as_chunks::<2>().0.iter().map(|[u, v]| (*u, *v)), out);
+        }),
     }
     out
 }
 
-/// A part of a plane scaled with a triangle filter wide enough not to alias (area-like when it shrinks); packed rows.
-fn resized(plane: Plane<'_>, part: Part, kind: PixelType, (dw, dh): (u32, u32)) -> Vec<u8> {
-    let (bytes, w, h) = (kind.size(), part.width, part.height);
-    let row = w as usize * bytes;
-    let mut packed = Vec::with_capacity(row * h as usize);
-    for y in 0..h as usize {
+/// Rows of a plane at the size that was asked for: the picture's own where it has that size, else in a buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    data: &'a [u8],
+    stride: usize,
+    used: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Row `i`, without what lies between rows.
+    #[inline]
+    pub(super) fn row(&self, i: usize) -> &'a [u8] {
+        &self.data[i * self.stride..i * self.stride + self.used]
+    }
+}
+
+/// The planes of a part of a picture, all at one size.
+pub(super) enum Scaled<'a> {
+    /// R, G, B.
+    Rgb(Rows<'a>),
+    /// Y, U, V.
+    I420(ToRgb, Rows<'a>, Rows<'a>, Rows<'a>),
+    /// Y, and U beside V.
+    Nv12(ToRgb, Rows<'a>, Rows<'a>),
+}
+
+/// Scales planes into buffers that are kept from picture to picture.
+#[derive(Default)]
+pub(super) struct Planes {
+    resizer: Resizer,
+    scaled: [Vec<u8>; 3],
+    packed: Vec<u8>,
+}
+
+impl Planes {
+    /// The planes of `part` at `size`, scaled with a triangle filter wide enough not to alias (area-like when it shrinks).
+    pub(super) fn scaled<'a>(&'a mut self, picture: &'a Picture, part: Part, size: (u32, u32)) -> Scaled<'a> {
+        let half = part.halved();
+        let Self { resizer, scaled: [first, second, third], packed } = self;
+        let mut plane = |index, part, kind, out| resized(resizer, packed, picture.plane(index), part, kind, size, out);
+        match picture.format() {
+            PixelFormat::Rgb => Scaled::Rgb(plane(0, part, PixelType::U8x3, first)),
+            PixelFormat::I420 => {
+                let y = plane(0, part, PixelType::U8, first);
+                let (u, v) = (plane(1, half, PixelType::U8, second), plane(2, half, PixelType::U8, third));
+                Scaled::I420(ToRgb::new(picture.color()), y, u, v)
+            }
+            PixelFormat::Nv12 => {
+                let y = plane(0, part, PixelType::U8, first);
+                Scaled::Nv12(ToRgb::new(picture.color()), y, plane(1, half, PixelType::U8x2, second))
+            }
+        }
+    }
+}
+
+/// A part of a plane at a size: read in place, strides and all; copied first only where the buffer is shorter than its rows say, or
+/// its rows do not begin at whole pixels.
+fn resized<'a>(
+    resizer: &mut Resizer,
+    packed: &mut Vec<u8>,
+    plane: Plane<'a>,
+    part: Part,
+    kind: PixelType,
+    size: (u32, u32),
+    out: &'a mut Vec<u8>,
+) -> Rows<'a> {
+    let (bytes, w, h) = (kind.size(), part.width as usize, part.height as usize);
+    let (left, row) = (part.x as usize * bytes, w * bytes);
+    let start = part.y as usize * plane.stride + left;
+    // The last row may end where its pixels do.
+    let complete =
+        h > 0 && row > 0 && left + row <= plane.stride && plane.data.len() >= start + (h - 1) * plane.stride + row;
+    if (part.width, part.height) == size {
+        if complete {
+            return Rows { data: &plane.data[start..], stride: plane.stride, used: row };
+        }
+        pack(plane, part, bytes, out);
+        return Rows { data: out, stride: row, used: row };
+    }
+    let used = size.0 as usize * bytes;
+    // Each byte is written by the resampler, so none is cleared for it.
+    out.resize(used * size.1 as usize, 0);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    let mut target = Image::from_slice_u8(size.0, size.1, out, kind).ok();
+    let rows = (part.y as usize + h) * plane.stride;
+    let whole = (complete && plane.stride.is_multiple_of(bytes) && plane.data.len() >= rows).then_some(());
+    let whole =
+        whole.and_then(|()| ImageRef::new((plane.stride / bytes) as u32, part.y + part.height, plane.data, kind).ok());
+    // A view of the part alone: the filter must not reach what lies between rows.
+    let view = whole.as_ref().and_then(|w| CroppedImage::new(w, part.x, part.y, part.width, part.height).ok());
+    let done = match (&mut target, view) {
+        (Some(target), Some(view)) => resizer.resize(&view, target, &options).is_ok(),
+        (Some(target), None) => {
+            pack(plane, part, bytes, packed);
+            let source = ImageRef::new(part.width, part.height, packed, kind);
+            source.is_ok_and(|source| resizer.resize(&source, target, &options).is_ok())
+        }
+        (None, _) => false,
+    };
+    debug_assert!(done, "sizes and pixel types agree by construction");
+    Rows { data: out, stride: used, used }
+}
+
+/// Copies the rows of a part one after another; what a broken buffer lacks is 0 and shifts nothing.
+fn pack(plane: Plane<'_>, part: Part, bytes: usize, packed: &mut Vec<u8>) {
+    let row = part.width as usize * bytes;
+    packed.clear();
+    packed.reserve(row * part.height as usize);
+    for y in 0..part.height as usize {
         let start = (part.y as usize + y) * plane.stride + part.x as usize * bytes;
-        let line = plane.data.get(start..start + row).unwrap_or_default();
-        packed.extend_from_slice(line);
-        // A short last row of a broken buffer must not shift anything.
+        packed.extend_from_slice(plane.data.get(start..start + row).unwrap_or_default());
         packed.resize((y + 1) * row, 0);
     }
-    if (w, h) == (dw, dh) {
-        return packed;
-    }
-    let mut out = Image::new(dw, dh, kind);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    let done = ImageRef::new(w, h, &packed, kind).ok().map(|src| Resizer::new().resize(&src, &mut out, &options));
-    debug_assert!(matches!(done, Some(Ok(()))), "sizes and pixel types agree by construction");
-    out.into_vec()
 }
 
 /// An RGB image scaled to a size.
 pub fn rgb_resized(image: &RgbImage, width: u32, height: u32) -> RgbImage {
+    if image.dimensions() == (width, height) {
+        return image.clone();
+    }
     let plane = Plane { data: image.as_raw(), stride: image.width() as usize * 3 };
     let all = Part { x: 0, y: 0, width: image.width(), height: image.height() };
-    let rgb = resized(plane, all, PixelType::U8x3, (width, height));
-    RgbImage::from_raw(width, height, rgb).unwrap_or_else(|| RgbImage::new(width, height))
+    let (mut resizer, mut packed, mut out) = (Resizer::new(), Vec::new(), Vec::new());
+    resized(&mut resizer, &mut packed, plane, all, PixelType::U8x3, (width, height), &mut out);
+    RgbImage::from_raw(width, height, out).unwrap_or_else(|| RgbImage::new(width, height))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{face::Distance, ids::ModelId};
+use crate::{face::Distance, frame::tensor::Recipe, ids::ModelId};
 
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,14 @@ pub struct InputSpec {
     pub mean: [f32; 3],
     /// Then multiplied.
     pub scale: [f32; 3],
+}
+
+impl InputSpec {
+    /// The same as a recipe for pixels.
+    pub fn recipe(&self) -> Recipe {
+        let (bgr, interleaved) = (self.color == ColorOrder::Bgr, self.layout == Layout::Nhwc);
+        Recipe { bgr, interleaved, mean: self.mean, scale: self.scale }
+    }
 }
 
 /// How a face becomes the embedder's input.

@@ -1,27 +1,84 @@
 //! Networks as functions of tensors; knows neither faces nor cameras.
 //!
 //! In: tensors from callers, each with a slot. Out: tensors. [`manifest`] says what each model expects, [`batch`] is the pure rule of
-//! what runs together, [`worker`] are the threads that own sessions, [`ort`] is the one place for ONNX Runtime.
+//! what runs together, [`worker`] are the threads that own sessions, [`ort`] is the one place for ONNX Runtime. [`provider`] says what runs
+//! them, [`plan`] with how many threads, from what [`trial`] measured.
 
 pub mod batch;
 pub mod manifest;
 pub mod ort;
+pub mod plan;
+pub mod provider;
+pub mod trial;
 pub mod worker;
 
-pub use self::ort::{OrtSession, environment, version as runtime_version};
+use self::manifest::Layout;
+pub use self::{
+    ort::{Environment, OrtSession, environment, version as runtime_version},
+    plan::Plan,
+    provider::Provider,
+};
 
-use ndarray::Array4;
 use serde::{Deserialize, Serialize};
 
-/// An output of a network.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
+/// A network's input: a batch of f32 pictures in memory that is kept from run to run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Input {
+    shape: [usize; 4],
+    values: Vec<f32>,
+}
+
+impl Input {
+    /// A batch of any shape; `None` when there are not as many values as the shape says.
+    pub fn new(shape: [usize; 4], values: Vec<f32>) -> Option<Self> {
+        (shape.iter().product::<usize>() == values.len()).then_some(Self { shape, values })
+    }
+
+    /// Makes room for `batch` pictures of `width` x `height` with three channels. The values are what was there before: each picture
+    /// must be written.
+    pub fn shape_for(&mut self, batch: usize, (width, height): (u32, u32), layout: Layout) {
+        let (w, h) = (width as usize, height as usize);
+        self.shape = match layout {
+            Layout::Nchw => [batch, 3, h, w],
+            Layout::Nhwc => [batch, h, w, 3],
+        };
+        self.values.resize(batch * 3 * w * h, 0.0);
+    }
+
+    /// Axes, batch first.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// All values, row-major.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The values of each picture, in order.
+    pub fn pictures(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        let each = self.shape[1] * self.shape[2] * self.shape[3];
+        self.values.chunks_exact_mut(each.max(1))
+    }
+}
+
+/// An output of a network, in the runtime's own memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Output<'a> {
     /// Its name in the graph.
-    pub name: String,
+    pub name: &'a str,
     /// Its axes.
-    pub shape: Vec<usize>,
+    pub shape: &'a [i64],
     /// Its values, row-major.
-    pub data: Vec<f32>,
+    pub data: &'a [f32],
+}
+
+impl Output<'_> {
+    /// Whether it has these axes, and the values for them.
+    pub fn is_shaped(&self, axes: &[usize]) -> bool {
+        let same = self.shape.iter().map(|axis| usize::try_from(*axis).ok()).eq(axes.iter().copied().map(Some));
+        same && self.data.len() == axes.iter().product::<usize>()
+    }
 }
 
 /// Why a network could not be loaded or run.
@@ -38,24 +95,16 @@ pub enum NetworkError {
     Run(String),
 }
 
+/// What looks at the outputs of a run; they are gone when it returns.
+pub type Reader<'a> = dyn FnMut(&[Output<'_>]) -> Result<(), NetworkError> + 'a;
+
 /// A network as a function: a batch in (NCHW or NHWC as its manifest says), tensors out.
 pub trait Network: Send {
-    /// Runs a batch.
+    /// Runs a batch and shows the outputs, in the graph's order, to `read`.
     ///
     /// # Errors
-    /// When the runtime refuses the shape or fails.
-    fn run(&mut self, input: &Array4<f32>) -> Result<Vec<Tensor>, NetworkError>;
-}
-
-/// Which execution provider runs the networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// The CPU provider.
-    #[default]
-    Cpu,
-    /// The CUDA provider; the start fails when it is absent, never falls back silently.
-    Cuda,
+    /// When the runtime refuses the shape or fails, or what `read` says.
+    fn run(&mut self, input: &Input, read: &mut Reader<'_>) -> Result<(), NetworkError>;
 }
 
 /// Where pictures are looked at in tiles, too.
@@ -79,11 +128,14 @@ pub struct InferenceSettings {
     pub runtime_library: String,
     /// Execution provider.
     pub provider: Provider,
-    /// Threads that own a session each; 0 takes one a core, at most 8 (CPU), 1 (CUDA).
+    /// Let TensorRT compute with 16-bit floats: faster, and similarities move a little. With `provider = "tensorrt"` only.
+    pub fp16: bool,
+    /// Threads that own a session each; 0 lets the start choose ([`plan`]): on a CPU with 0 intra-threads by a short trial, at most 8
+    /// sessions; 2 on a graphics card.
     pub workers: usize,
-    /// Threads inside one run of a network; 0 takes 1 (CPU with several workers are faster with one each).
+    /// Threads inside one run of a network; 0 lets the start choose, 1 where `workers` is given.
     pub intra_threads: usize,
-    /// Largest batch; 0 takes 1 (CPU) or 8 (CUDA).
+    /// Largest batch; 0 takes 1 on a CPU, and on a graphics card what a short trial finds best.
     pub max_batch: usize,
     /// How long a batch waits to fill up, milliseconds; 0 runs what is there.
     pub batch_wait_ms: u64,
@@ -102,6 +154,7 @@ impl Default for InferenceSettings {
         Self {
             runtime_library: String::new(),
             provider: Provider::Cpu,
+            fp16: false,
             workers: 0,
             intra_threads: 0,
             max_batch: 0,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::batch::{Cut, Waiting, cut};
+use crate::telemetry;
 
 /// A request with the shape it may be batched by.
 pub trait Job: Send + 'static {
@@ -158,7 +159,7 @@ impl<J: Job> Shared<J> {
             }
             let before = state.queue.len();
             state.queue.retain(|(_, job)| !job.is_abandoned());
-            metrics::counter!("visage_inference_abandoned_total").increment((before - state.queue.len()) as u64);
+            telemetry::requests_abandoned((before - state.queue.len()) as u64);
             let waiting: Vec<Waiting<J::Shape>> =
                 state.queue.iter().map(|(since, job)| Waiting { shape: job.shape(), since: *since }).collect();
             match cut(&waiting, Instant::now(), self.rule.max, self.rule.wait) {
@@ -166,10 +167,13 @@ impl<J: Job> Shared<J> {
                     let mut batch = Vec::with_capacity(indices.len());
                     // From the back, so that earlier indices stay right.
                     for i in indices.into_iter().rev() {
-                        batch.extend(state.queue.remove(i).map(|(_, job)| job));
+                        batch.extend(state.queue.remove(i));
                     }
                     batch.reverse();
-                    return Some(batch);
+                    drop(state);
+                    let now = Instant::now();
+                    telemetry::batch_cut(batch.iter().map(|(since, _)| now.saturating_duration_since(*since)));
+                    return Some(batch.into_iter().map(|(_, job)| job).collect());
                 }
                 Cut::WaitUntil(due) => {
                     let wait = due.saturating_duration_since(Instant::now());
@@ -255,5 +259,79 @@ mod tests {
         let (tx, _rx) = oneshot::channel();
         assert_eq!(workers.submit(Echo(9, tx)), Err(Refused::Full));
         drop(keep);
+    }
+
+    /// One camera of an overloaded server: it asks again as soon as it is answered.
+    struct Ask {
+        camera: usize,
+        shape: usize,
+    }
+
+    impl Job for Ask {
+        type Shape = usize;
+        fn shape(&self) -> usize {
+            self.shape
+        }
+        fn is_abandoned(&self) -> bool {
+            false
+        }
+    }
+
+    /// Answers, and puts the asker's next request at the end of the queue, until enough was seen.
+    struct Rounds {
+        workers: Arc<std::sync::OnceLock<std::sync::Weak<Workers<Ask>>>>,
+        seen: Vec<usize>,
+        wanted: usize,
+        done: std::sync::mpsc::SyncSender<Vec<usize>>,
+    }
+
+    impl Runner<Ask> for Rounds {
+        fn run(&mut self, batch: Vec<Ask>) {
+            let workers = self.workers.wait().upgrade();
+            for ask in batch {
+                self.seen.push(ask.camera);
+                if let Some(workers) = &workers {
+                    let _ = workers.submit(ask);
+                }
+            }
+            if self.seen.len() >= self.wanted {
+                // Later batches find nobody who listens.
+                let _ = self.done.try_send(std::mem::take(&mut self.seen));
+            }
+        }
+    }
+
+    /// The order in which `cameras` cameras with frames of `shapes` shapes are served by one worker that can't keep up.
+    fn served(cameras: usize, shapes: usize, max: usize) -> Vec<usize> {
+        let (done, result) = std::sync::mpsc::sync_channel(1);
+        let late = Arc::new(std::sync::OnceLock::new());
+        let runner = Rounds { workers: late.clone(), seen: Vec::new(), wanted: cameras * 50, done };
+        let rule = BatchRule { max, wait: Duration::ZERO, capacity: cameras };
+        let workers = Arc::new(Workers::start("test", vec![runner], rule).unwrap());
+        for camera in 0..cameras {
+            workers.submit(Ask { camera, shape: camera % shapes }).unwrap();
+        }
+        late.set(Arc::downgrade(&workers)).unwrap();
+        let seen = result.recv().unwrap();
+        workers.stop();
+        seen
+    }
+
+    #[test]
+    fn an_overloaded_worker_serves_every_camera_evenly_and_none_waits_longer_than_the_others_take() {
+        for (cameras, shapes, max) in [(17, 1, 1), (17, 1, 8), (40, 3, 1), (40, 3, 8), (5, 5, 8)] {
+            let seen = served(cameras, shapes, max);
+            let count = |camera| seen.iter().filter(|c| **c == camera).count();
+            let counts: Vec<usize> = (0..cameras).map(count).collect();
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            // Cameras of one shape share batches, so a shape that fewer have gets ahead by a round now and then, not for ever.
+            let spread = if shapes == 1 || max == 1 { 1 } else { 50 / 2 };
+            assert!(most - least <= spread, "{cameras} cameras, {shapes} shapes, batches of {max}: {counts:?}");
+            for camera in 0..cameras {
+                let turns: Vec<usize> = (0..seen.len()).filter(|i| seen[*i] == camera).collect();
+                let longest = turns.windows(2).map(|w| w[1] - w[0]).max().unwrap();
+                assert!(longest <= cameras * max.min(cameras), "camera {camera} waited for {longest} others");
+            }
+        }
     }
 }

@@ -3,7 +3,14 @@ use std::path::Path;
 use ndarray::Array4;
 
 use super::*;
-use crate::inference::{InferenceSettings, Network, Tensor, ort};
+use crate::inference::{InferenceSettings, Input, Network, ort};
+
+/// An output, copied.
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
 
 /// `((c*H + y)*W + x) * 7919 mod 256`, the pattern of the reference figures.
 fn pattern(height: usize, width: usize) -> Array4<f32> {
@@ -60,7 +67,21 @@ fn run_file(path: &Path, input: &Array4<f32>) -> Option<Vec<Tensor>> {
     }
     let environment = ort::environment(&library).unwrap();
     let mut session = ort::OrtSession::load(&environment, path, &InferenceSettings::default()).unwrap();
-    Some(session.run(input).unwrap())
+    let (n, c, h, w) = input.dim();
+    let input = Input::new([n, c, h, w], input.iter().copied().collect()).unwrap();
+    let mut tensors = Vec::new();
+    let read = &mut |outputs: &[crate::inference::Output<'_>]| {
+        let shape = |axes: &[i64]| axes.iter().map(|axis| *axis as usize).collect();
+        let copy = |o: &crate::inference::Output<'_>| Tensor {
+            name: o.name.to_owned(),
+            shape: shape(o.shape),
+            data: o.data.to_vec(),
+        };
+        tensors = outputs.iter().map(copy).collect();
+        Ok(())
+    };
+    session.run(&input, read).unwrap();
+    Some(tensors)
 }
 
 fn close(got: f32, want: f32, within: f32, what: &str) {

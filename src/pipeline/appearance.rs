@@ -148,6 +148,11 @@ impl Appearance {
         self.told
     }
 
+    /// Whether a crop of this moment is worth measuring: a look may be taken, or there is no picture yet.
+    pub(super) fn is_curious(&self, at: Timestamp) -> bool {
+        self.best.is_none() || self.planner.may_look(at).is_ok()
+    }
+
     /// Offers a crop; whether it is worth embedding. Keeps the frame of the best crop, or with `whole` false a part of it.
     pub(super) fn offer(&mut self, frame: &Frame, detection: &Detection, quality: Quality, whole: bool) -> bool {
         let wanted = self.planner.offer(frame.arrived, detection, quality).is_ok();
@@ -366,7 +371,7 @@ fn unusable(skip: &Skip) -> Why {
 
 /// The event's picture: the best shot with box and name, the longer side at most `side_px` (0 keeps the frame's size).
 pub(super) fn draw(event: &NewEvent, shot: &BestShot, side_px: u32) -> Option<Bytes> {
-    let mut image = crop::to_rgb(&shot.picture);
+    let (mut image, scale) = crop::to_rgb_within(&shot.picture, side_px);
     let matched = event.matched.as_ref();
     let name = matched.and_then(|m| m.person.as_ref()).map(|p| p.display_name.as_str());
     let face = shot.detection.moved(-shot.corner.x, -shot.corner.y);
@@ -374,11 +379,7 @@ pub(super) fn draw(event: &NewEvent, shot: &BestShot, side_px: u32) -> Option<By
     if event.kind == EventKind::Appeared {
         mark.label = String::new();
     }
-    let longer = image.width().max(image.height());
-    if side_px > 0 && longer > side_px {
-        let scale = side_px as f32 / longer as f32;
-        let size = |edge: u32| ((edge as f32 * scale).round() as u32).max(1);
-        image = crop::resized(&image, size(image.width()), size(image.height()));
+    if scale < 1.0 {
         mark = label::scaled(mark, scale);
     }
     annotate::draw(&mut image, &[mark]);

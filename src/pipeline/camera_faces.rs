@@ -5,12 +5,14 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     appearance::{Appearance, Context, Draft},
     camera_loop::{LoopParts, LoopShared},
+    main_stream::{self, MainStream},
     picture,
 };
 use crate::{
@@ -55,6 +57,8 @@ pub(super) struct CameraFaces {
     /// The engine in use when the newest frame came: all looks of the live tracks are its model's.
     engine: FaceEngine,
     spec: CameraSpec,
+    /// Where faces are cut from, when that is another stream than the one that is searched.
+    main: Option<Arc<MainStream>>,
     tracker: Tracker,
     live: BTreeMap<TrackId, Appearance>,
     held: Vec<Held>,
@@ -65,12 +69,12 @@ pub(super) struct CameraFaces {
 }
 
 impl CameraFaces {
-    pub(super) fn new(parts: LoopParts, spec: CameraSpec) -> Self {
+    pub(super) fn new(parts: LoopParts, spec: CameraSpec, main: Option<Arc<MainStream>>) -> Self {
         let tracker = Tracker::new(parts.track.clone());
         let gallery_revision = parts.gallery.revision();
         let (live, held) = (BTreeMap::new(), Vec::new());
         let engine = parts.engine.now();
-        Self { parts, engine, spec, tracker, live, held, newest: None, gallery_revision, complained: None }
+        Self { parts, engine, spec, main, tracker, live, held, newest: None, gallery_revision, complained: None }
     }
 
     /// The camera as it is registered now.
@@ -186,7 +190,9 @@ impl CameraFaces {
     /// Detections that count: large enough, inside the regions, not too many.
     fn wanted(&self, found: Vec<Detection>, (width, height): (u32, u32)) -> Vec<Detection> {
         let all = found.len();
-        let least = self.least_face_px();
+        // Sizes are meant in the stream that faces are cut from.
+        let main = self.main.as_ref().and_then(|main| main.size());
+        let least = self.least_face_px() * main.map_or(1.0, |main| (width as f32 / main.0.max(1) as f32).min(1.0));
         let mut wanted: Vec<Detection> =
             found.into_iter().filter(|d| d.bbox.width().min(d.bbox.height()) >= least).collect();
         let large = wanted.len();
@@ -220,9 +226,31 @@ impl CameraFaces {
         detections: &[Detection],
         matched: &[(TrackId, usize)],
     ) -> (Vec<TrackId>, Vec<TrackId>) {
-        let (engine, picture) = (self.engine.clone(), frame.picture.clone());
-        let faces: Vec<(TrackId, Detection)> =
+        let mut faces: Vec<(TrackId, Detection)> =
             matched.iter().filter_map(|(id, i)| Some((id.clone(), *detections.get(*i)?))).collect();
+        // Measuring costs as much as a tenth of the detector: not for faces that no look is due for.
+        faces.retain(|(id, _)| self.live.get(id).is_some_and(|a| a.is_curious(frame.arrived)));
+        if faces.is_empty() {
+            return Default::default();
+        }
+        let large = match &self.main {
+            Some(main) if !faces.is_empty() => main.beside(frame).await,
+            _ => None,
+        };
+        let frame = match &large {
+            Some(large) => {
+                let size = |frame: &Frame| (frame.picture.width(), frame.picture.height());
+                for (_, face) in &mut faces {
+                    *face = main_stream::enlarged(face, size(frame), size(large));
+                }
+                large
+            }
+            None => frame,
+        };
+        if self.main.is_some() && !faces.is_empty() {
+            telemetry::cut_from(&self.spec.id, if large.is_some() { "main" } else { "substream" }, faces.len() as u64);
+        }
+        let (engine, picture) = (self.engine.clone(), frame.picture.clone());
         let measured = {
             let faces = faces.clone();
             picture::blocking(move || faces.iter().map(|(_, d)| engine.measure(&picture, d)).collect::<Vec<Quality>>())
@@ -251,6 +279,7 @@ impl CameraFaces {
                 return Default::default();
             }
         };
+        telemetry::embedded(&self.spec.id, crops.len() as u64);
         let liveness = self.liveness(frame, &crops).await;
         let (mut looked, mut switched, mut doubted) = (Vec::new(), Vec::new(), false);
         for (((id, _, quality), embedding), liveness) in wanted.into_iter().zip(embeddings).zip(liveness) {

@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     appearance::{self, Draft},
     camera_faces::CameraFaces,
+    main_stream::MainStream,
     picture::{self, IdentitySettings, PictureDesk},
 };
 use crate::{
-    camera::{CameraSpec, FrameSlot, supervisor::CameraControl},
+    camera::{Attention, CameraSpec, FrameSlot},
     event::{Event, EventKind, EventLog, EventLogError, NewEvent},
     face::EngineInUse,
     frame::Frame,
@@ -128,18 +129,28 @@ impl LoopShared {
     }
 }
 
+/// Where a loop's frames come from.
+pub(super) struct Eyes {
+    /// Those that are searched for faces.
+    pub(super) slot: Arc<FrameSlot>,
+    /// What the loop sees in them.
+    pub(super) attention: Arc<Attention>,
+    /// Where faces are cut from, when that is another stream.
+    pub(super) main: Option<Arc<MainStream>>,
+}
+
 /// Runs until `stop`; then every track ends and its events are written.
 pub(super) async fn run(
     parts: LoopParts,
     spec: watch::Receiver<CameraSpec>,
-    slot: Arc<FrameSlot>,
-    control: Arc<CameraControl>,
+    eyes: Eyes,
     shared: Arc<LoopShared>,
     stop: CancellationToken,
 ) {
+    let Eyes { slot, attention, main } = eyes;
     let (log, settings) = (parts.log.clone(), parts.events.clone());
     let id = spec.borrow().id.clone();
-    let mut faces = CameraFaces::new(parts, spec.borrow().clone());
+    let mut faces = CameraFaces::new(parts, spec.borrow().clone(), main.clone());
     loop {
         let frame = tokio::select! {
             () = stop.cancelled() => break,
@@ -152,7 +163,8 @@ pub(super) async fn run(
             None => faces.no_frame().await,
         };
         let active = faces.active();
-        control.set_active(active > 0);
+        attention.set_active(active > 0);
+        main.iter().for_each(|main| main.set_active(active > 0));
         shared.tracks.store(active as u32, Ordering::Relaxed);
         telemetry::active_tracks(&id, active);
         write(&*log, &settings, events).await;

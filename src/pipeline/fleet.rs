@@ -37,8 +37,10 @@ use crate::{
 pub struct CameraView {
     /// As registered.
     pub spec: CameraSpec,
-    /// How it fares.
+    /// How it fares; with a substream, how that does.
     pub status: CameraStatus,
+    /// How the main stream fares beside a substream.
+    pub main: Option<CameraStatus>,
     /// Median time from hand-over to detections.
     pub detection_latency: Option<Duration>,
     /// Faces tracked at this moment.
@@ -131,6 +133,7 @@ struct Inner {
 struct Running {
     spec: watch::Sender<CameraSpec>,
     status: watch::Receiver<CameraStatus>,
+    main: watch::Receiver<CameraStatus>,
     shared: Arc<LoopShared>,
     stop: CancellationToken,
     /// `None` while it is being awaited.
@@ -181,7 +184,14 @@ impl Fleet {
         }
         if validate_only {
             let status = CameraStatus::new(CameraState::Connecting, time::now());
-            return Ok(CameraView { spec, status, detection_latency: None, active_tracks: 0, faces_found: 0 });
+            return Ok(CameraView {
+                spec,
+                status,
+                main: None,
+                detection_latency: None,
+                active_tracks: 0,
+                faces_found: 0,
+            });
         }
         self.0.parts.store.insert(&spec).await?;
         let id = spec.id.clone();
@@ -216,6 +226,7 @@ impl Fleet {
         let old = self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?.spec;
         self.0.parts.store.update(&spec).await?;
         let restart = old.url != spec.url
+            || old.substream != spec.substream
             || old.credentials != spec.credentials
             || old.transport != spec.transport
             || old.tls != spec.tls
@@ -302,6 +313,7 @@ impl Fleet {
         let stop = inner.stop.child_token();
         let state = if spec.enabled { CameraState::Connecting } else { CameraState::Disabled };
         let (status_tx, status) = watch::channel(CameraStatus::new(state, time::now()));
+        let (main_tx, main) = watch::channel(CameraStatus::new(state, time::now()));
         let shared = Arc::new(LoopShared::default());
         let id = spec.id.clone();
         let spec = watch::Sender::new(spec);
@@ -314,10 +326,11 @@ impl Fleet {
             },
             spec.subscribe(),
             status_tx,
+            main_tx,
             shared.clone(),
             stop.clone(),
         ));
-        self.cameras().insert(id, Running { spec, status, shared, stop, task: Some(task) });
+        self.cameras().insert(id, Running { spec, status, main, shared, stop, task: Some(task) });
     }
 
     /// Ends a camera's tasks; the camera stays in sight with its last status until it is launched anew or removed.
@@ -346,9 +359,11 @@ impl Fleet {
 }
 
 fn view(running: &Running) -> CameraView {
+    let spec = running.spec.borrow().clone();
     CameraView {
-        spec: running.spec.borrow().clone(),
         status: running.status.borrow().clone(),
+        main: spec.substream.is_some().then(|| running.main.borrow().clone()),
+        spec,
         detection_latency: running.shared.detection_latency(),
         active_tracks: running.shared.active_tracks(),
         faces_found: running.shared.faces_found(),

@@ -19,6 +19,7 @@ pub mod conflict;
 mod enroll;
 pub mod fleet;
 mod label;
+mod main_stream;
 pub mod past;
 pub mod picture;
 mod promotion;

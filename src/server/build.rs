@@ -312,6 +312,10 @@ fn facts(engine: &FaceEngine, config: &Config) -> ServerFacts {
         provider: engine.provider(),
         configured_embedder: config.models.embedder.clone(),
         workers: engine.workers(),
+        plan: engine.plan().clone(),
+        provider_fallback: engine.provider_fallback().to_owned(),
+        // As the camera room sets its decoders.
+        decode_threads: 1,
         started: time::now(),
     }
 }

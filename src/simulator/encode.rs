@@ -20,6 +20,8 @@ pub struct EncodeSettings {
     pub fps: u32,
     /// The codec.
     pub codec: Codec,
+    /// Constant bit rate as a camera would be set to, kbit/s, encoded as a camera's encoder would; `None`: constant quality, encoded quickly.
+    pub bitrate: Option<u32>,
     /// Most bytes the clip may hold.
     pub memory_limit: usize,
 }
@@ -38,15 +40,19 @@ pub(super) fn need(element: &'static str, package: &'static str) -> Result<(), S
 }
 
 /// The encoder with its parser, as a pipeline description that ends in byte-stream access units.
-pub(super) fn encoder(codec: Codec, fps: u32) -> Result<String, SimulatorError> {
+pub(super) fn encoder(codec: Codec, fps: u32, bitrate: Option<u32>) -> Result<String, SimulatorError> {
     let gop = fps.saturating_mul(2).max(1);
     Ok(match codec {
         Codec::H264 => {
             need("x264enc", "gstreamer1.0-plugins-ugly")?;
             need("h264parse", "gstreamer1.0-plugins-bad")?;
+            let quality = match bitrate {
+                // Cameras put key frames where they are due, not where the scene changes.
+                Some(rate) => format!("speed-preset=veryfast pass=cbr bitrate={rate} option-string=scenecut=0"),
+                None => "speed-preset=ultrafast pass=qual quantizer=20".to_owned(),
+            };
             format!(
-                "videoconvert ! video/x-raw,format=I420 ! x264enc speed-preset=ultrafast tune=zerolatency pass=qual \
-                 quantizer=20 key-int-max={gop} ! {}",
+                "videoconvert ! video/x-raw,format=I420 ! x264enc {quality} tune=zerolatency key-int-max={gop} ! {}",
                 codec.parser()
             )
         }
@@ -54,8 +60,9 @@ pub(super) fn encoder(codec: Codec, fps: u32) -> Result<String, SimulatorError> 
             need("x265enc", "gstreamer1.0-plugins-bad")?;
             need("h265parse", "gstreamer1.0-plugins-bad")?;
             format!(
-                "videoconvert ! video/x-raw,format=I420 ! x265enc speed-preset=ultrafast tune=zerolatency bitrate=4000 \
+                "videoconvert ! video/x-raw,format=I420 ! x265enc speed-preset=ultrafast tune=zerolatency bitrate={} \
                  key-int-max={gop} option-string=log-level=none ! {}",
+                bitrate.unwrap_or(4000),
                 codec.parser()
             )
         }
@@ -81,7 +88,7 @@ pub fn encode_frames(
          caps=video/x-raw,format=RGB,width={width},height={height},framerate={}/1 ! {} ! \
          appsink name=out sync=false max-buffers=0",
         settings.fps,
-        encoder(settings.codec, settings.fps)?
+        encoder(settings.codec, settings.fps, settings.bitrate)?
     );
     let running = Running::launch(&description)?;
     let input = running.element::<gst_app::AppSrc>("in")?;

@@ -22,29 +22,37 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(super) struct Camera {
     pub(super) clip: EncodedClip,
+    timeline: Timeline,
     state: Mutex<State>,
 }
 
+/// When the first client played; shared by the streams of one camera.
+type Timeline = Arc<Mutex<Option<Instant>>>;
+
 #[derive(Debug, Default)]
 struct State {
-    started: Option<Instant>,
     stalled: bool,
     feeds: Vec<Weak<Feed>>,
 }
 
 impl Camera {
     pub(super) fn new(clip: EncodedClip) -> Self {
-        Self { clip, state: Mutex::default() }
+        Self { clip, timeline: Timeline::default(), state: Mutex::default() }
+    }
+
+    /// Another stream of the same camera: both show the same moment.
+    pub(super) fn beside(&self, clip: EncodedClip) -> Self {
+        Self { clip, timeline: self.timeline.clone(), state: Mutex::default() }
     }
 
     /// Starts the timeline, once.
     pub(super) fn start_timeline(&self) {
-        lock(&self.state).started.get_or_insert_with(Instant::now);
+        lock(&self.timeline).get_or_insert_with(Instant::now);
     }
 
     /// Time since the first client played, loops counted in.
     pub(super) fn position(&self) -> Option<Duration> {
-        lock(&self.state).started.map(|started| started.elapsed())
+        lock(&self.timeline).map(|started| started.elapsed())
     }
 
     fn is_stalled(&self) -> bool {

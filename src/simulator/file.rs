@@ -24,7 +24,7 @@ pub fn load(camera: &SimCamera, path: &Path, memory_limit: usize) -> Result<Enco
     need("h264parse", "gstreamer1.0-plugins-bad")?;
     let native = native_codec(path)?;
     let wanted = camera.codec.or(native).unwrap_or_default();
-    let passes = native == Some(wanted) && camera.size.is_none() && camera.fps.is_none();
+    let passes = native == Some(wanted) && camera.size.is_none() && camera.fps.is_none() && camera.bitrate.is_none();
     let location = quoted(path);
     let description = if passes {
         format!("filesrc location={location} ! parsebin name=p ! {} ! appsink name=out sync=false", wanted.parser())
@@ -37,7 +37,7 @@ pub fn load(camera: &SimCamera, path: &Path, memory_limit: usize) -> Result<Enco
         format!(
             "filesrc location={location} ! decodebin name=p caps=\"video/x-raw\" ! videoconvert ! \
              videoscale add-borders=true ! {raw}{rate} ! {} ! appsink name=out sync=false",
-            encoder(wanted, camera.fps.unwrap_or(25))?
+            encoder(wanted, camera.fps.unwrap_or(25), camera.bitrate)?
         )
     };
     let video_error = |reason: String| SimulatorError::Video { path: path.to_owned(), reason };

@@ -32,7 +32,8 @@ fn prepare(camera: &SimCamera, memory_limit: usize) -> Result<(EncodedClip, Opti
     let size = camera.size.unwrap_or(DEFAULT_SIZE);
     let fps = camera.fps.unwrap_or(DEFAULT_FPS);
     let codec = camera.codec.unwrap_or(Codec::H264);
-    let settings = EncodeSettings { name: camera.name.clone(), size, fps, codec, memory_limit };
+    let bitrate = camera.bitrate;
+    let settings = EncodeSettings { name: camera.name.clone(), size, fps, codec, bitrate, memory_limit };
     match &camera.source {
         SimSource::File(path) => Ok((file::load(camera, path, memory_limit)?, None)),
         SimSource::Folder { path, period } => draw(&settings, &folder::scene(path, size, fps, *period)?),

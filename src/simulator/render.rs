@@ -17,12 +17,14 @@ pub(super) struct Painter<'a> {
     scene: &'a Scene,
     background: Vec<u8>,
     cards: Vec<Card>,
+    /// Noise of a picture and as much again, so that each picture begins at another place.
+    noise: Vec<i8>,
 }
 
 impl<'a> Painter<'a> {
     pub(super) fn new(scene: &'a Scene) -> Self {
         let cards = scene.actors.iter().map(|actor| prepare(actor, scene.size.1)).collect();
-        Self { scene, background: background(scene), cards }
+        Self { scene, background: background(scene), cards, noise: noise(scene) }
     }
 
     /// Fills a packed RGB picture with the scene at `at`.
@@ -33,7 +35,19 @@ impl<'a> Painter<'a> {
                 blend(pixels, self.scene.size, card, rectangle);
             }
         }
+        if !self.noise.is_empty() {
+            let begin = fastrand::Rng::with_seed(at.as_millis() as u64).usize(..self.noise.len() / 2);
+            for (pixel, off) in pixels.chunks_exact_mut(3).zip(&self.noise[begin..]) {
+                pixel.iter_mut().for_each(|channel| *channel = channel.saturating_add_signed(*off));
+            }
+        }
     }
+}
+
+fn noise(scene: &Scene) -> Vec<i8> {
+    let (most, mut random) = (scene.noise.min(i8::MAX as u8) as i8, fastrand::Rng::with_seed(7));
+    let pixels = if most == 0 { 0 } else { scene.size.0 as usize * scene.size.1 as usize };
+    (0..pixels * 2).map(|_| random.i8(-most..=most)).collect()
 }
 
 fn background(scene: &Scene) -> Vec<u8> {

@@ -111,7 +111,13 @@ impl Simulator {
     ///
     /// # Errors
     /// Bad names or values, sources that cannot be read, missing plugins, too large clips, an address in use.
-    pub fn start(settings: SimulatorSettings) -> Result<Self, SimulatorError> {
+    pub fn start(mut settings: SimulatorSettings) -> Result<Self, SimulatorError> {
+        // A substream stands behind its camera, whose timeline it shares.
+        let with_small = |camera: SimCamera| {
+            let small = camera.small();
+            std::iter::once(camera).chain(small)
+        };
+        settings.cameras = settings.cameras.into_iter().flat_map(with_small).collect();
         init()?;
         need("appsrc", "gstreamer1.0-plugins-base")?;
         need("rtph264pay", "gstreamer1.0-plugins-good")?;
@@ -138,7 +144,11 @@ impl Simulator {
         let mut cameras = BTreeMap::new();
         for (camera, prepared) in settings.cameras.iter().zip(prepare::all(&settings)) {
             let (clip, truth) = prepared.inspect_err(|_| source.destroy())?;
-            let camera_served = Arc::new(Camera::new(clip));
+            let main: Option<&Served> = camera.name.strip_suffix("-sub").and_then(|main| cameras.get(main));
+            let camera_served = Arc::new(match main {
+                Some(main) => main.camera.beside(clip),
+                None => Camera::new(clip),
+            });
             let factory = factory(&camera_served, &alive, guarded);
             mounts.add_factory(&format!("/{}", camera.name), factory.clone());
             cameras.insert(camera.name.clone(), Served { camera: camera_served, factory, truth });

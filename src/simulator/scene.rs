@@ -102,6 +102,8 @@ pub struct Scene {
     pub duration: Duration,
     /// What is behind.
     pub background: Background,
+    /// Noise of the sensor: most grey levels that a pixel is off by, the same for its three channels; 0 for none.
+    pub noise: u8,
     /// Who comes; later ones are in front.
     pub actors: Vec<Actor>,
 }
@@ -109,12 +111,18 @@ pub struct Scene {
 impl Scene {
     /// An empty scene on a light grey background.
     pub fn new(size: (u32, u32), fps: u32, duration: Duration) -> Self {
-        Self { size, fps, duration, background: Background::Plain([170, 174, 177]), actors: Vec::new() }
+        Self { size, fps, duration, background: Background::Plain([170, 174, 177]), noise: 0, actors: Vec::new() }
     }
 
     /// With this background.
     pub fn background(mut self, background: Background) -> Self {
         self.background = background;
+        self
+    }
+
+    /// With a noisy sensor.
+    pub fn noise(mut self, levels: u8) -> Self {
+        self.noise = levels;
         self
     }
 

@@ -87,6 +87,10 @@ pub struct SimCamera {
     pub size: Option<(u32, u32)>,
     /// Frames per second, 1 to 60; `None`: the file's or scene's own, else 15.
     pub fps: Option<u32>,
+    /// Constant bit rate of the encoding, kbit/s, 100 to 50 000; `None`: constant quality, or a file as it is. MJPEG takes none.
+    pub bitrate: Option<u32>,
+    /// Serve a smaller stream of the same pictures, too, as `NAME-sub`: width and height.
+    pub substream: Option<(u32, u32)>,
     /// Faults by the clock.
     pub faults: FaultPlan,
 }
@@ -94,7 +98,16 @@ pub struct SimCamera {
 impl SimCamera {
     /// A camera with the defaults of its source.
     pub fn new(name: impl Into<String>, source: SimSource) -> Self {
-        Self { name: name.into(), source, codec: None, size: None, fps: None, faults: FaultPlan::default() }
+        Self {
+            name: name.into(),
+            source,
+            codec: None,
+            size: None,
+            fps: None,
+            bitrate: None,
+            substream: None,
+            faults: FaultPlan::default(),
+        }
     }
 
     /// With this codec.
@@ -115,7 +128,7 @@ impl SimCamera {
         self
     }
 
-    /// Reads `NAME=SOURCE` with options after `,` or `?`: `codec`, `size`, `fps`, `period` (folders), and the fault
+    /// Reads `NAME=SOURCE` with options after `,` or `?`: `codec`, `size`, `fps`, `bitrate`, `substream`, `period` (folders), and the fault
     /// times of [`FaultPlan`] with dashes (`stall-after=20s`). The source is a video file, a folder, or `pattern`.
     ///
     /// # Errors
@@ -139,6 +152,13 @@ impl SimCamera {
                 }
                 "size" => camera.size = Some(size(&value).ok_or_else(|| fail("size is written 1280x720".into()))?),
                 "fps" => camera.fps = Some(value.parse().map_err(|_| fail("fps is a number from 1 to 60".into()))?),
+                "bitrate" => {
+                    camera.bitrate =
+                        Some(value.parse().map_err(|_| fail("bitrate is kbit/s, from 100 to 50000".into()))?)
+                }
+                "substream" => {
+                    camera.substream = Some(size(&value).ok_or_else(|| fail("substream is written 640x360".into()))?)
+                }
                 "period" => period = Some(time()?),
                 "stall-after" => camera.faults.stall_after = Some(time()?),
                 "stall-for" => camera.faults.stall_for = Some(time()?),
@@ -148,7 +168,7 @@ impl SimCamera {
                 "restart-every" => camera.faults.restart_every = Some(time()?),
                 "restart-for" => camera.faults.restart_for = Some(time()?),
                 other => {
-                    let known = "codec, size, fps, period, stall-after, stall-for, drop-every, gone-after, gone-for, \
+                    let known = "codec, size, fps, bitrate, substream, period, stall-after, stall-for, drop-every, gone-after, gone-for, \
                                  restart-every, restart-for";
                     return Err(fail(format!("there is no option {other:?}; there are {known}")));
                 }
@@ -171,6 +191,18 @@ impl SimCamera {
         Ok(camera)
     }
 
+    /// The camera whose only stream is this one's substream.
+    pub(super) fn small(&self) -> Option<Self> {
+        let size = self.substream?;
+        let mut small = Self { name: format!("{}-sub", self.name), size: Some(size), substream: None, ..self.clone() };
+        small.bitrate = self.bitrate.map(|rate| (rate / 8).max(100));
+        small.faults = FaultPlan::default();
+        if let SimSource::Scene(scene) = &mut small.source {
+            scene.size = size;
+        }
+        Some(small)
+    }
+
     /// What is wrong with the camera's values, in words.
     pub(super) fn check(&self) -> Result<(), String> {
         let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
@@ -191,6 +223,12 @@ impl SimCamera {
         }
         if fps.is_some_and(|fps| !(1..=60).contains(&fps)) {
             return Err("fps is a number from 1 to 60".into());
+        }
+        if self.bitrate.is_some() && self.codec == Some(Codec::Mjpeg) {
+            return Err("bitrate is for h264 and h265".into());
+        }
+        if self.bitrate.is_some_and(|rate| !(100..=50_000).contains(&rate)) {
+            return Err("bitrate is kbit/s, from 100 to 50000".into());
         }
         if let SimSource::Folder { period, .. } = &self.source
             && !(Duration::from_secs(1)..=Duration::from_secs(120)).contains(period)

@@ -167,14 +167,11 @@ impl LookPlanner {
         self.best_refused.filter(|_| self.spent == 0)
     }
 
-    fn judge(&self, at: Timestamp, detection: &Detection, quality: Quality) -> Result<(), Skip> {
-        // A value that is not a number is too small.
-        if quality.size_px.is_nan() || quality.size_px < self.min_face_px {
-            return Err(Skip::TooSmall { px: quality.size_px, needs: self.min_face_px });
-        }
-        if quality.value.is_nan() || quality.value < self.settings.min_quality {
-            return Err(Skip::Poor { quality, needs: self.settings.min_quality });
-        }
+    /// Whether time and budget allow a look: where not, nothing about the crop matters and it need not be measured.
+    ///
+    /// # Errors
+    /// What does not allow it.
+    pub fn may_look(&self, at: Timestamp) -> Result<(), Skip> {
         // A clock that ran back is no reason to wait: only a short time forward is.
         let within = |ms: u32| {
             let span = 0.0..f64::from(ms) / 1000.0;
@@ -184,8 +181,20 @@ impl LookPlanner {
             let pause = if self.urged > 0 { DOUBTED_PAUSE_MS } else { self.settings.recheck_ms };
             return if self.settings.recheck_ms == 0 || within(pause) { Err(Skip::Spent) } else { Ok(()) };
         }
-        if within(self.settings.min_interval_ms) {
-            return Err(Skip::TooSoon);
+        if within(self.settings.min_interval_ms) { Err(Skip::TooSoon) } else { Ok(()) }
+    }
+
+    fn judge(&self, at: Timestamp, detection: &Detection, quality: Quality) -> Result<(), Skip> {
+        // A value that is not a number is too small.
+        if quality.size_px.is_nan() || quality.size_px < self.min_face_px {
+            return Err(Skip::TooSmall { px: quality.size_px, needs: self.min_face_px });
+        }
+        if quality.value.is_nan() || quality.value < self.settings.min_quality {
+            return Err(Skip::Poor { quality, needs: self.settings.min_quality });
+        }
+        self.may_look(at)?;
+        if self.spent >= self.settings.budget {
+            return Ok(());
         }
         if self.spent < self.settings.early || self.urged > 0 {
             return Ok(());

@@ -18,7 +18,13 @@ async fn health_readiness_and_metrics_are_served() {
         tokio::task::spawn_blocking(move || ["/healthz", "/readyz", "/metrics", "/nothing"].map(|p| get(http, p)));
     let [health, ready, metrics, nothing] = answers.await.unwrap();
     assert_eq!((health.0, ready.0, metrics.0, nothing.0), (200, 200, 200, 404));
-    for wanted in ["visage_gallery_faces 1", "visage_enrolments_total{outcome=\"enrolled\"} 1"] {
+    for wanted in [
+        "visage_gallery_faces 1",
+        "visage_enrolments_total{outcome=\"enrolled\"} 1",
+        "visage_inference_provider{provider=\"cpu\"} 1",
+        "visage_inference_wait_seconds_count",
+        "visage_inference_batch_size_bucket{le=\"1\"}",
+    ] {
         assert!(metrics.1.contains(wanted), "{wanted} is not in:\n{}", metrics.1);
     }
     assert!(!metrics.1.contains("obama"), "people are no labels");

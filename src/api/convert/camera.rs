@@ -4,7 +4,7 @@ use super::{duration, excerpt, from_duration, time};
 use crate::{
     camera::{
         CameraSpec, CameraState,
-        spec::{Credentials, SamplingPolicy, Secret, TlsPolicy, Transport, parse_url},
+        spec::{Credentials, Decoding, SamplingPolicy, Secret, TlsPolicy, Transport, parse_url},
     },
     frame::{Point, region::Region},
     ids::CameraId,
@@ -41,6 +41,11 @@ pub fn to_wire(view: &CameraView) -> v1::Camera {
             idle_fps: spec.sampling.idle_fps,
             active_fps: spec.sampling.active_fps,
             max_detection_delay: Some(duration(spec.sampling.max_detection_delay)),
+            decoding: match spec.sampling.decoding {
+                Decoding::Auto => v1::Decoding::Auto,
+                Decoding::All => v1::Decoding::All,
+            }
+            .into(),
         }),
         min_face_px: spec.min_face_px,
         regions: spec
@@ -61,6 +66,7 @@ pub fn to_wire(view: &CameraView) -> v1::Camera {
             TlsPolicy::Insecure => v1::TlsPolicy::Insecure,
         }
         .into(),
+        substream_url: spec.substream.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -97,6 +103,17 @@ fn status(view: &CameraView) -> v1::CameraStatus {
         reconnects: s.reconnects,
         active_tracks: view.active_tracks,
         faces_found: view.faces_found,
+        fps_decoded: s.fps_decoded,
+        key_frames_only: s.key_frames_only,
+        wakes: s.wakes,
+        main_stream: view.main.as_ref().map(|main| v1::MainStream {
+            state: state(main.state).into(),
+            reason: main.reason.as_ref().map(|r| r.message.clone()).unwrap_or_default(),
+            reason_code: main.reason.as_ref().map(|r| r.code.to_owned()).unwrap_or_default(),
+            resolution: main.resolution.map(|(width, height)| v1::ImageSize { width, height }),
+            codec: main.codec.unwrap_or_default().to_owned(),
+            decoding: main.state == CameraState::Streaming && !main.key_frames_only,
+        }),
     }
 }
 
@@ -137,6 +154,7 @@ fn blank(now: Timestamp) -> CameraSpec {
             Ok(url) => url,
             Err(never) => unreachable!("a constant URL parses: {never}"),
         },
+        substream: None,
         credentials: None,
         transport: Transport::Auto,
         tls: TlsPolicy::Verify,
@@ -152,9 +170,10 @@ fn blank(now: Timestamp) -> CameraSpec {
     }
 }
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 17] = [
     "display_name",
     "url",
+    "substream_url",
     "credentials",
     "transport",
     "tls",
@@ -164,6 +183,7 @@ const FIELDS: [&str; 15] = [
     "sampling.idle_fps",
     "sampling.active_fps",
     "sampling.max_detection_delay",
+    "sampling.decoding",
     "min_face_px",
     "regions",
     "watchlists",
@@ -213,6 +233,16 @@ fn apply(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String], only_set: b
             Err(e) => faults.push(("camera.url".into(), e.message)),
         }
     }
+    if has("substream_url", !wire.substream_url.is_empty()) {
+        match Some(&wire.substream_url).filter(|url| !url.is_empty()).map(|url| parse_url(url)).transpose() {
+            Ok(Some((_, Some(_)))) => faults.push((
+                "camera.substream_url".into(),
+                "holds a user name or password; give them with url or credentials, which both streams share".into(),
+            )),
+            Ok(parsed) => spec.substream = parsed.map(|(url, _)| url),
+            Err(e) => faults.push(("camera.substream_url".into(), e.message)),
+        }
+    }
     if has("credentials", wire.credentials.is_some()) {
         spec.credentials = wire
             .credentials
@@ -258,6 +288,13 @@ fn apply(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String], only_set: b
             Some(None) => {
                 faults.push(("camera.sampling.max_detection_delay".into(), "is negative or out of range".into()))
             }
+        }
+    }
+    if whole || has("sampling.decoding", sampling.decoding != 0) {
+        match v1::Decoding::try_from(sampling.decoding) {
+            Ok(v1::Decoding::Unspecified | v1::Decoding::Auto) => spec.sampling.decoding = Decoding::Auto,
+            Ok(v1::Decoding::All) => spec.sampling.decoding = Decoding::All,
+            Err(_) => faults.push(("camera.sampling.decoding".into(), format!("{} is no decoding", sampling.decoding))),
         }
     }
     if has("min_face_px", wire.min_face_px != 0) {
@@ -313,7 +350,8 @@ mod tests {
         bad.min_face_px = 9999;
         bad.transport = 77;
         bad.threshold_override = Some(f32::NAN);
-        bad.sampling = Some(v1::SamplingPolicy { idle_fps: -1.0, active_fps: f32::NAN, max_detection_delay: None });
+        bad.sampling =
+            Some(v1::SamplingPolicy { idle_fps: -1.0, active_fps: f32::NAN, decoding: 9, ..Default::default() });
         let faults = from_wire("c".parse().unwrap(), bad, now()).unwrap_err();
         let fields: Vec<&str> = faults.iter().map(|(f, _)| f.as_str()).collect();
         for field in [
@@ -322,13 +360,14 @@ mod tests {
             "camera.transport",
             "camera.threshold_override",
             "camera.sampling.idle_fps",
+            "camera.sampling.decoding",
         ] {
             assert!(fields.contains(&field), "{field} is missing in {fields:?}");
         }
         let spec = from_wire("c".parse().unwrap(), wire("rtsp://joe:pw-4711@h/x"), now()).unwrap();
         assert_eq!(spec.credentials.as_ref().unwrap().password.expose(), "pw-4711");
         let status = CameraStatus::new(CameraState::Connecting, now());
-        let view = CameraView { spec, status, detection_latency: None, active_tracks: 0, faces_found: 0 };
+        let view = CameraView { spec, status, main: None, detection_latency: None, active_tracks: 0, faces_found: 0 };
         assert!(!format!("{:?}", to_wire(&view)).contains("pw-4711"));
     }
 
@@ -359,7 +398,7 @@ mod tests {
         let mut spec = from_wire("c".parse().unwrap(), wire("rtsp://joe:pw@h/x"), now()).unwrap();
         let change = v1::Camera {
             display_name: "ignored".into(),
-            sampling: Some(v1::SamplingPolicy { idle_fps: 2.0, active_fps: 9.0, max_detection_delay: None }),
+            sampling: Some(v1::SamplingPolicy { idle_fps: 2.0, active_fps: 9.0, ..Default::default() }),
             ..Default::default()
         };
         update(&mut spec, &change, &["sampling.idle_fps".into()]).unwrap();

@@ -1,16 +1,21 @@
 //! The one place for GStreamer besides the simulator: pipelines, bus messages, mapped memory.
 //!
 //! ```text
-//! rtspsrc ─► depay ─► parse ─► avdec_h264 | avdec_h265 | jpegdec ─► videoconvert ─► videoscale ─► appsink (newest wins, 1)
-//!                                                                  (pass I420 and NV12 with square pixels through)
+//! rtspsrc ─► depay ─► parse ─► [entry] ─► avdec_h264 | avdec_h265 | jpegdec ─► videoconvert ─► videoscale ─► appsink [exit]
+//!                     key frames alone, or all,                         (pass I420 and NV12 with      newest wins, 1;
+//!                     or what was kept after all                         square pixels through)       in order while catching up
 //! ```
 
+mod access;
 mod backlog;
 mod buffer;
 mod bus;
 mod elements;
+mod entry;
+mod exit;
 mod pipeline;
 mod reach;
+mod shared;
 
 use std::sync::Arc;
 

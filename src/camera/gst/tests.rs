@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     camera::{
         source::Cause,
-        spec::{TlsPolicy, Transport, parse_url},
+        spec::{Credentials, SamplingPolicy, TlsPolicy, Transport, parse_url},
     },
     frame::Frame,
 };
@@ -51,7 +51,20 @@ impl Server {
 
     fn request(&self, path: &str, transport: Transport) -> OpenRequest {
         let (url, credentials) = parse_url(&format!("rtsp://127.0.0.1:{}/{path}", self.port)).unwrap();
-        OpenRequest { camera: "c".parse().unwrap(), url, credentials, transport, tls: TlsPolicy::Verify }
+        asking(url, credentials, transport)
+    }
+}
+
+fn asking(url: url::Url, credentials: Option<Credentials>, transport: Transport) -> OpenRequest {
+    OpenRequest {
+        camera: "c".parse().unwrap(),
+        url,
+        credentials,
+        transport,
+        tls: TlsPolicy::Verify,
+        sampling: SamplingPolicy::default(),
+        attention: Arc::default(),
+        on_demand: false,
     }
 }
 
@@ -156,13 +169,7 @@ async fn a_wrong_path_a_closed_port_and_an_unknown_host_are_told_apart() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let at = |url: String| {
         let (url, credentials) = parse_url(&url).unwrap();
-        OpenRequest {
-            camera: "c".parse().unwrap(),
-            url,
-            credentials,
-            transport: Transport::Tcp,
-            tls: TlsPolicy::Verify,
-        }
+        asking(url, credentials, Transport::Tcp)
     };
     for (request, cause) in [
         (server.request("nothing", Transport::Tcp), Cause::NotFound),

@@ -1,5 +1,8 @@
-//! Commands that work in this process: server, demo, simulator, models, evaluation, doctor, recognition without a server.
+//! Commands that work in this process: server, demo, simulator, models, evaluation, measurements, doctor, recognition without a server.
 
+pub mod bench;
+#[cfg(feature = "simulator")]
+mod cast;
 pub mod configured;
 #[cfg(feature = "simulator")]
 pub mod demo;
@@ -7,6 +10,8 @@ pub mod doctor;
 pub mod eval;
 pub mod models;
 pub mod offline;
+#[cfg(feature = "simulator")]
+mod processes;
 pub mod serve;
 #[cfg(feature = "simulator")]
 pub mod simulate;

@@ -4,7 +4,8 @@
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 SOURCE is a video file (looped), a folder of pictures (each walks in and out), or `pattern`.
-Options follow after a comma: codec=h264|h265|mjpeg, size=1280x720, fps=15, period=7s (folders),
+Options follow after a comma: codec=h264|h265|mjpeg, size=1280x720, fps=15, bitrate=4000 (kbit/s),
+substream=640x360 (the same, smaller, as NAME-sub), period=7s (folders),
 and faults: stall-after=20s, stall-for=10s, drop-every=30s, gone-after=1m, gone-for=10s,
 restart-every=1m, restart-for=5s.
 
@@ -50,7 +51,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // Listened for from the beginning: encoding may take a while, and the first Ctrl-C counts.
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let cameras = args.cameras.iter().map(|text| SimCamera::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<String> = cameras.iter().map(|camera| camera.name.clone()).collect();
+    let names: Vec<String> = cameras
+        .iter()
+        .flat_map(|c| std::iter::once(c.name.clone()).chain(c.substream.map(|_| format!("{}-sub", c.name))))
+        .collect();
     let credentials = args.user.zip(args.password).map(|(user, password)| Credentials { user, password });
     let tls = match &args.tls {
         Some(path) => {

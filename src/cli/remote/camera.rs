@@ -16,7 +16,7 @@ use crate::{
     },
     proto::v1::{
         Camera, CameraStatus, CaptureSnapshotRequest, CreateCameraRequest, DeleteCameraRequest, GetCameraRequest,
-        ListCamerasRequest, UpdateCameraRequest, WatchCamerasRequest,
+        ListCamerasRequest, MainStream, UpdateCameraRequest, WatchCamerasRequest,
     },
 };
 
@@ -214,6 +214,13 @@ fn size_words(status: &CameraStatus) -> String {
     status.resolution.as_ref().map(|size| format!("{}x{}", size.width, size.height)).unwrap_or_default()
 }
 
+fn main_words(main: &MainStream) -> String {
+    let (state, _) = state_words(main.state);
+    let size = main.resolution.as_ref().map(|size| format!("{}x{}", size.width, size.height)).unwrap_or_default();
+    let decoding = if main.decoding { "decoded" } else { "left encoded" };
+    [state, size.as_str(), &plain(&main.codec), decoding, &plain(&main.reason)].join(" ").trim().to_owned()
+}
+
 fn show(io: &mut Io<'_>, camera: &Camera) -> Outcome {
     if io.json {
         io.object(&json::to_value("Camera", camera)?)?;
@@ -226,10 +233,18 @@ fn show(io: &mut Io<'_>, camera: &Camera) -> Outcome {
     let millis = |span: Option<&prost_types::Duration>| {
         span.map(|span| format!("{:.1} ms", parse::seconds(span) * 1000.0)).unwrap_or_default()
     };
+    let main = status.main_stream.as_ref().map(main_words).unwrap_or_default();
+    let only = if status.key_frames_only { " (key frames only: nothing happens)" } else { "" };
+    let rates = format!(
+        "{:.1} in, {:.1} decoded{only}, {:.1} looked at",
+        status.fps_in, status.fps_decoded, status.fps_sampled
+    );
     io.pairs(&[
         ("id", parse::id(&camera.name).into()),
         ("display name", plain(&camera.display_name)),
         ("url", plain(&camera.url)),
+        ("substream", plain(&camera.substream_url)),
+        ("main stream", main),
         ("labels", plain(&parse::label_words(&camera.labels))),
         ("watchlists", plain(&camera.watchlists.join(", "))),
         ("state", io.ink(ink, state)),
@@ -237,12 +252,13 @@ fn show(io: &mut Io<'_>, camera: &Camera) -> Outcome {
         ("since", parse::time_words(status.since.as_ref())),
         ("next attempt", parse::time_words(status.next_retry.as_ref())),
         ("picture", format!("{} {}", size_words(&status), plain(&status.codec)).trim().into()),
-        ("frames a second", format!("{:.1} in, {:.1} looked at", status.fps_in, status.fps_sampled)),
+        ("frames a second", rates),
         ("frames", format!("{} in, {} looked at", status.frames_received, status.frames_sampled)),
         ("skipped", skipped.join(", ")),
         ("key frames every", millis(status.key_frame_interval.as_ref())),
         ("decoding takes", millis(status.decode_latency.as_ref())),
         ("detection takes", millis(status.detection_latency.as_ref())),
+        ("woken", status.wakes.to_string()),
         ("reconnects", status.reconnects.to_string()),
         ("faces now", status.active_tracks.to_string()),
         ("etag", plain(&camera.etag)),

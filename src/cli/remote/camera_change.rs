@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     cli::{error::Failure, parse},
-    proto::v1::{Camera, Credentials, Point, Region, SamplingPolicy, TlsPolicy, Transport},
+    proto::v1::{Camera, Credentials, Decoding, Point, Region, SamplingPolicy, TlsPolicy, Transport},
 };
 
 /// How packets travel, as typed.
@@ -28,6 +28,15 @@ pub enum TlsWord {
     Insecure,
 }
 
+/// Which pictures are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DecodingWord {
+    /// Key frames only while nothing happens, where they come often enough.
+    Auto,
+    /// Every picture, always.
+    All,
+}
+
 /// Settings of a camera; absent ones keep the server's default or present value.
 #[derive(Debug, Default, clap::Args)]
 pub struct Settings {
@@ -40,6 +49,9 @@ pub struct Settings {
     /// Password for the camera, may be empty; better given in the environment, as VISAGE_CAMERA_PASSWORD, than typed.
     #[arg(long, requires = "username", value_name = "SECRET")]
     pub password: Option<Secret>,
+    /// A smaller stream of the same camera, where faces are looked for; they are cut from the main one. "" takes it away.
+    #[arg(long, value_name = "URL")]
+    pub substream: Option<String>,
     /// How packets travel.
     #[arg(long, value_enum)]
     pub transport: Option<TransportWord>,
@@ -55,9 +67,12 @@ pub struct Settings {
     /// Frames a second looked at while a face is tracked.
     #[arg(long, value_name = "N")]
     pub active_fps: Option<f32>,
-    /// Longest time until a face that shows up is looked at, such as 500ms.
+    /// Longest time until a face that shows up is looked at, such as 500ms; streams whose key frames are further apart are always decoded in full.
     #[arg(long, value_parser = parse::duration, value_name = "TIME")]
     pub max_detection_delay: Option<Duration>,
+    /// Which pictures are decoded: key frames only while nothing happens, or all of them always.
+    #[arg(long, value_enum)]
+    pub decoding: Option<DecodingWord>,
     /// Smallest face looked at: shorter edge of its box in pixels of the full frame.
     #[arg(long, value_name = "PIXELS")]
     pub min_face_px: Option<u32>,
@@ -167,6 +182,10 @@ impl Settings {
             camera.display_name = name;
             set("display_name");
         }
+        if let Some(url) = self.substream {
+            camera.substream_url = url;
+            set("substream_url");
+        }
         if let Some(username) = self.username {
             let Some(Secret(password)) = self.password.or(fallback) else {
                 return Err(Failure::usage("--username needs a password: the stored one can't be read back")
@@ -208,6 +227,14 @@ impl Settings {
         if let Some(delay) = self.max_detection_delay {
             sampling.max_detection_delay = Some(parse::span(delay));
             set("sampling.max_detection_delay");
+        }
+        if let Some(word) = self.decoding {
+            let decoding = match word {
+                DecodingWord::Auto => Decoding::Auto,
+                DecodingWord::All => Decoding::All,
+            };
+            sampling.decoding = decoding.into();
+            set("sampling.decoding");
         }
         camera.sampling = (sampling != SamplingPolicy::default()).then_some(sampling);
         if let Some(pixels) = self.min_face_px {

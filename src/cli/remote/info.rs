@@ -9,7 +9,7 @@ use crate::{
         output::{Io, cell, plain},
         parse,
     },
-    proto::v1::{Calibration, Classifier, DecisionInfo, DecisionRoute, GetServerInfoRequest},
+    proto::v1::{Calibration, Classifier, DecisionInfo, DecisionRoute, GetServerInfoRequest, InferencePlan},
 };
 
 /// Runs `info`.
@@ -26,6 +26,8 @@ pub async fn run(globals: &Globals, io: &mut Io<'_>) -> Outcome {
         ("gstreamer", plain(&info.gstreamer_version)),
         ("onnx runtime", format!("{} on {}", plain(&info.onnxruntime_version), plain(&info.provider))),
         ("inference workers", info.inference_workers.to_string()),
+        ("inference plan", plan_words(info.inference_plan.as_ref())),
+        ("not on a GPU", plain(info.inference_plan.as_ref().map_or("", |plan| &plan.provider_fallback))),
         ("gallery", format!("{} people, {} faces ({})", info.people, info.faces, plain(&info.gallery_backend))),
         ("threshold", threshold_words(info.calibration.as_ref())),
         ("decides", decision_words(info.decision.as_ref())),
@@ -47,6 +49,18 @@ pub async fn run(globals: &Globals, io: &mut Io<'_>) -> Outcome {
     io.line("")?;
     io.show(&table)?;
     Ok(OK)
+}
+
+fn plan_words(plan: Option<&InferencePlan>) -> String {
+    let Some(plan) = plan else { return String::new() };
+    format!(
+        "{} x {} thread(s), batches of {}, {} decoder thread(s) a stream; {}",
+        plan.workers,
+        plan.intra_threads,
+        plan.max_batch,
+        plan.decode_threads,
+        plain(&plan.reason)
+    )
 }
 
 fn decision_words(decision: Option<&DecisionInfo>) -> String {

@@ -20,6 +20,7 @@ fn camera(id: &str) -> CameraSpec {
         id: id.parse().unwrap(),
         display_name: "Door".into(),
         url,
+        substream: None,
         credentials,
         transport: Default::default(),
         tls: Default::default(),

@@ -3,8 +3,6 @@
 //! Simulated RTSP cameras play people and strangers, a server watches them, the client enrols and subscribes; the summary
 //! says whether everybody was named rightly. Each step is the real command in a process of its own.
 
-mod cast;
-mod processes;
 mod summary;
 
 use std::{
@@ -18,9 +16,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::{
+    cast::{self, Cast},
+    processes::{Visage, free_port},
+};
 use crate::models::locate;
-use cast::Cast;
-use processes::{Visage, free_port};
 use summary::Summary;
 
 /// Plays the demo.

@@ -6,7 +6,7 @@ use anyhow::bail;
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
-use super::cast::Cast;
+use crate::cli::local::cast::Cast;
 use crate::time::{self, Timestamp};
 
 #[derive(Default)]

@@ -10,20 +10,20 @@ use tokio::{
 };
 
 /// Runs `visage` commands against one server.
-pub(super) struct Visage {
+pub(in crate::cli::local) struct Visage {
     program: PathBuf,
     server: String,
     children: Vec<Child>,
 }
 
 impl Visage {
-    pub(super) fn new(server: String) -> anyhow::Result<Self> {
+    pub(in crate::cli::local) fn new(server: String) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("the path of this program is unknown")?;
         Ok(Self { program, server, children: Vec::new() })
     }
 
     /// A command as a user can type it.
-    pub(super) fn spelled(&self, args: &str) -> String {
+    pub(in crate::cli::local) fn spelled(&self, args: &str) -> String {
         format!("{} --server {} {args}", self.program.display(), self.server)
     }
 
@@ -43,7 +43,12 @@ impl Visage {
     }
 
     /// Starts a long-lived command and waits for `lines` lines of output that contain `word`; they are returned.
-    pub(super) async fn start(&mut self, args: &[String], lines: usize, word: &str) -> anyhow::Result<Vec<String>> {
+    pub(in crate::cli::local) async fn start(
+        &mut self,
+        args: &[String],
+        lines: usize,
+        word: &str,
+    ) -> anyhow::Result<Vec<String>> {
         let mut child = self.command(args).stdout(Stdio::piped()).spawn().context("a process could not be started")?;
         let mut seen = Vec::new();
         if lines > 0 {
@@ -65,8 +70,13 @@ impl Visage {
         Ok(seen)
     }
 
+    /// The process id of the last started long-lived command, while it runs.
+    pub(in crate::cli::local) fn last_id(&self) -> Option<u32> {
+        self.children.last().and_then(Child::id)
+    }
+
     /// Waits until the server answers.
-    pub(super) async fn ready(&mut self, limit: Duration) -> anyhow::Result<()> {
+    pub(in crate::cli::local) async fn ready(&mut self, limit: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + limit;
         loop {
             if let Some(Ok(Some(status))) = self.children.last_mut().map(Child::try_wait) {
@@ -84,7 +94,7 @@ impl Visage {
     }
 
     /// Runs a command to its end; its output.
-    pub(super) async fn run(&self, args: &[&str]) -> anyhow::Result<String> {
+    pub(in crate::cli::local) async fn run(&self, args: &[&str]) -> anyhow::Result<String> {
         let output = self.command(args).output().await?;
         if !output.status.success() {
             bail!("`visage {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
@@ -93,7 +103,7 @@ impl Visage {
     }
 
     /// Runs a command whose output the user sees.
-    pub(super) async fn show(&self, args: &[&str]) -> anyhow::Result<()> {
+    pub(in crate::cli::local) async fn show(&self, args: &[&str]) -> anyhow::Result<()> {
         let status = self.command(args).status().await?;
         if !status.success() {
             bail!("`visage {}` failed ({status})", args.join(" "));
@@ -102,12 +112,12 @@ impl Visage {
     }
 
     /// Starts a command whose output is read while it runs.
-    pub(super) fn pipe(&self, args: &[&str]) -> anyhow::Result<Child> {
+    pub(in crate::cli::local) fn pipe(&self, args: &[&str]) -> anyhow::Result<Child> {
         self.command(args).stdout(Stdio::piped()).spawn().context("a process could not be started")
     }
 
     /// Ends the processes, the last started first.
-    pub(super) async fn stop(mut self) {
+    pub(in crate::cli::local) async fn stop(mut self) {
         while let Some(mut child) = self.children.pop() {
             // A child that is gone already is what we want.
             let _ = child.kill().await;
@@ -116,6 +126,6 @@ impl Visage {
 }
 
 /// A port that is free at this moment.
-pub(super) fn free_port() -> anyhow::Result<u16> {
+pub(in crate::cli::local) fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

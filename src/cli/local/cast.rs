@@ -1,4 +1,4 @@
-//! Who plays in the demo: folders for the cameras and a gallery to enrol, cut from the fixtures.
+//! Who plays in the demo and in the benches: folders for the cameras and a gallery to enrol, cut from the fixtures.
 //!
 //! Enrolled and shown pictures of a person are different photographs. Strangers walk on camera `yard` alone, where nobody is enrolled: a
 //! stranger who gets any name is noticed.
@@ -11,19 +11,19 @@ use std::{
 use anyhow::Context;
 
 /// A camera of the demo.
-pub(super) struct CastCamera {
-    pub(super) id: String,
+pub(in crate::cli::local) struct CastCamera {
+    pub(in crate::cli::local) id: String,
     /// What the simulator plays.
-    pub(super) source: String,
+    pub(in crate::cli::local) source: String,
     /// Ids of the enrolled people it shows; everybody else it shows is a stranger.
-    pub(super) people: BTreeSet<String>,
+    pub(in crate::cli::local) people: BTreeSet<String>,
 }
 
 /// The whole cast.
-pub(super) struct Cast {
-    pub(super) cameras: Vec<CastCamera>,
+pub struct Cast {
+    pub(in crate::cli::local) cameras: Vec<CastCamera>,
     /// Folder to enrol: one folder a person.
-    pub(super) gallery: PathBuf,
+    pub(in crate::cli::local) gallery: PathBuf,
 }
 
 /// A part of a picture: x, y, width, height in pixels.
@@ -45,7 +45,7 @@ const CAMERAS: [Play; 3] = [
 ];
 
 /// Writes the folders under `work`.
-pub(super) fn prepare(fixtures: &Path, work: &Path) -> anyhow::Result<Cast> {
+pub(in crate::cli::local) fn prepare(fixtures: &Path, work: &Path) -> anyhow::Result<Cast> {
     let gallery = work.join("gallery");
     for (person, file, part) in GALLERY {
         cut(fixtures, file, part, &gallery.join(person))?;

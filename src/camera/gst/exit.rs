@@ -1,0 +1,88 @@
+//! The end of the decoder: pictures become frames, newest first, or in order while the camera catches up.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use gstreamer::{Caps, ClockTime, FlowError, FlowSuccess, prelude::*};
+use gstreamer_app::{AppSink, AppSinkCallbacks};
+
+use super::{buffer, entry::Place, pipeline::LATENCY_MS, shared::Shared};
+use crate::{
+    frame::{Decoded, Frame, Picture},
+    time,
+};
+
+/// The sink of a decoder: keeps one frame, hands over the newest.
+pub(super) fn sink(shared: &Arc<Shared>) -> AppSink {
+    let caps = Caps::builder("video/x-raw")
+        .field("format", gstreamer::List::new(["I420", "NV12"]))
+        .field("pixel-aspect-ratio", gstreamer::Fraction::new(1, 1))
+        .build();
+    let sink = AppSink::builder().caps(&caps).max_buffers(1).drop(true).sync(false).build();
+    let shared = shared.clone();
+    sink.set_callbacks(
+        AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| FlowError::Eos)?;
+                take(&shared, sink, &sample);
+                Ok(FlowSuccess::Ok)
+            })
+            .build(),
+    );
+    sink
+}
+
+/// A decoded picture becomes a frame in the slot; what can't be mapped is left out.
+fn take(shared: &Shared, sink: &AppSink, sample: &gstreamer::Sample) {
+    let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps()) else { return };
+    let Ok(info) = gstreamer_video::VideoInfo::from_caps(caps) else { return };
+    let now = Instant::now();
+    let pts = buffer.pts();
+    let running = sample.segment().and_then(|s| s.downcast_ref::<ClockTime>()?.to_running_time(pts?));
+    let age = match (sink.current_running_time(), running) {
+        (Some(now), Some(then)) if now > then => Duration::from(now - then),
+        _ => Duration::from_millis(u64::from(LATENCY_MS)),
+    };
+    let (place, patience) = shared.place(pts, age, now);
+    if matches!(place, Place::Seen | Place::Between) {
+        shared.passed.fetch_add(u64::from(place == Place::Between), Ordering::Relaxed);
+        return;
+    }
+    // rtspsrc stamps buffers on arrival, so this is when the picture came in.
+    let arrived = time::now().checked_sub(age).unwrap_or_else(|_| time::now());
+    let captured = buffer::captured(&buffer, arrived);
+    if let Some(pts) = pts {
+        shared.leaves(pts, now);
+    }
+    let alone = shared.alone.load(Ordering::Relaxed);
+    if alone {
+        shared.came_alone();
+    }
+    let Some(pixels) = buffer::Mapped::new(buffer, &info) else {
+        shared.unreadable.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    let frame = Frame {
+        camera: shared.camera.clone(),
+        sequence: shared.sequence.fetch_add(1, Ordering::Relaxed),
+        pts: pts.map(Duration::from),
+        captured,
+        arrived,
+        received: now,
+        decoded: match place {
+            Place::Wanted => Decoded::Late,
+            _ if alone => Decoded::Alone,
+            _ => Decoded::AsItCame,
+        },
+        picture: Picture::new(pixels),
+    };
+    if place == Place::Wanted {
+        if !shared.slot.keep_until(frame, patience) {
+            shared.overloaded();
+        }
+    } else if shared.slot.put(frame).is_some() {
+        shared.replaced.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,137 @@
+//! Whether a scene still looks as when it was last looked at: a pure rule over coarse maps of brightness.
+//!
+//! A face can't show up without changing what is seen, so a picture that looks like the last one that was searched needs no search.
+
+use std::time::{Duration, Instant};
+
+use crate::frame::luma::LumaGrid;
+
+/// A cell that differs by more than this has changed, grey levels. Noise of a mean over 240 pixels stays well below.
+const CHANGED: f32 = 4.0;
+/// A still scene is searched again after this long: nobody who stands still and was overlooked stays so.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Weight of the newest picture in how restless a cell is.
+const LEARN: f32 = 0.1;
+/// A cell that changed in more than this share of pictures is restless: a clock in the picture, a lamp that blinks.
+const RESTLESS: f32 = 0.3;
+/// Restless cells are left out as long as they are few; many of them are a scene that moves. Share of all cells.
+const FEW: f32 = 0.01;
+
+/// What a picture says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// As the last one that was searched.
+    Still,
+    /// Something is elsewhere.
+    Changed,
+    /// As the last one, which was searched too long ago (or there was none).
+    Due,
+}
+
+/// Judges picture by picture.
+#[derive(Debug, Default)]
+pub struct Stillness {
+    searched: Option<(LumaGrid, Instant)>,
+    /// The newest map, for how restless cells are.
+    last: Option<LumaGrid>,
+    restless: Vec<f32>,
+}
+
+impl Stillness {
+    /// Judges a picture. Whatever is not still is taken as searched.
+    pub fn judge(&mut self, grid: LumaGrid, now: Instant) -> Judgement {
+        self.learn(&grid);
+        let judgement = match &self.searched {
+            None => Judgement::Due,
+            Some((before, at)) => match grid.change(before) {
+                Some(cells) if !self.shows_change(&cells) => {
+                    if now.saturating_duration_since(*at) >= AGAIN {
+                        Judgement::Due
+                    } else {
+                        Judgement::Still
+                    }
+                }
+                _ => Judgement::Changed,
+            },
+        };
+        if judgement != Judgement::Still {
+            self.searched = Some((grid, now));
+        }
+        judgement
+    }
+
+    fn learn(&mut self, grid: &LumaGrid) {
+        let change = self.last.replace(grid.clone()).and_then(|before| grid.change(&before));
+        let Some(cells) = change else {
+            self.restless.clear();
+            return;
+        };
+        self.restless.resize(cells.len(), 0.0);
+        for (rate, cell) in self.restless.iter_mut().zip(&cells) {
+            *rate += LEARN * (f32::from(u8::from(*cell > CHANGED)) - *rate);
+        }
+    }
+
+    fn shows_change(&self, cells: &[f32]) -> bool {
+        let restless = self.restless.iter().filter(|rate| **rate > RESTLESS).count() as f32;
+        let leave_out = restless <= FEW * cells.len() as f32;
+        let is_restless = |cell: usize| self.restless.get(cell).is_some_and(|rate| *rate > RESTLESS);
+        cells.iter().enumerate().any(|(cell, by)| *by > CHANGED && !(leave_out && is_restless(cell)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{Rgb, RgbImage};
+
+    use super::*;
+    use crate::frame::Picture;
+
+    /// A noisy room with things in it: x, y, edge, brightness.
+    fn room(seed: u64, things: &[(u32, u32, u32, u8)]) -> LumaGrid {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut image = RgbImage::from_fn(640, 360, |x, _| Rgb([100 + (x / 16) as u8 + random.u8(0..12); 3]));
+        for &(x, y, edge, value) in things {
+            (0..edge * edge).for_each(|i| image.put_pixel(x + i % edge, y + i / edge, Rgb([value; 3])));
+        }
+        LumaGrid::of(&Picture::from_rgb(image))
+    }
+
+    #[test]
+    fn noise_is_still_a_visitor_is_not_and_nobody_waits_for_ever() {
+        let (mut stillness, start) = (Stillness::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(stillness.judge(room(0, &[]), at(0)), Judgement::Due);
+        for i in 1..20 {
+            assert_eq!(stillness.judge(room(i, &[]), at(i * 200)), Judgement::Still);
+        }
+        assert_eq!(stillness.judge(room(30, &[(300, 100, 30, 220)]), at(4000)), Judgement::Changed);
+        assert_eq!(stillness.judge(room(31, &[(300, 100, 30, 220)]), at(4200)), Judgement::Still, "stands there");
+        assert_eq!(stillness.judge(room(32, &[]), at(4400)), Judgement::Changed);
+        assert_eq!(stillness.judge(room(33, &[]), at(9400)), Judgement::Due);
+    }
+
+    #[test]
+    fn a_clock_in_the_picture_is_learnt_and_a_visitor_beside_it_is_seen() {
+        let (mut stillness, start) = (Stillness::default(), Instant::now());
+        let clock = |i: u64| (600, 8, 12, if i.is_multiple_of(2) { 20 } else { 240 });
+        let mut changed = 0;
+        for i in 0..60u64 {
+            let judged = stillness.judge(room(i, &[clock(i)]), start + Duration::from_millis(i * 100));
+            changed += usize::from(judged == Judgement::Changed);
+        }
+        assert!(changed <= 6, "the clock was taken for a visitor {changed} times");
+        let both = room(90, &[clock(1), (100, 200, 30, 10)]);
+        assert_eq!(stillness.judge(both, start + Duration::from_millis(6100)), Judgement::Changed);
+    }
+
+    #[test]
+    fn a_scene_that_moves_everywhere_is_not_left_out() {
+        let (mut stillness, start) = (Stillness::default(), Instant::now());
+        let last = (0..40u64).map(|i| {
+            let crowd: Vec<_> = (0..30u32).map(|k| (k * 20, (k * 37 + i as u32 * 11) % 300, 20, 230)).collect();
+            stillness.judge(room(i, &crowd), start + Duration::from_millis(i * 100))
+        });
+        assert_eq!(last.last(), Some(Judgement::Changed));
+    }
+}
