@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -35,7 +35,7 @@ pub(super) struct MainStream {
     frames: Mutex<VecDeque<Frame>>,
     came: Notify,
     size: Mutex<Option<(u32, u32)>>,
-    in_vain: Mutex<Option<Instant>>,
+    in_vain: Mutex<Option<tokio::time::Instant>>,
 }
 
 /// What the frames that are there say about a moment.
@@ -89,9 +89,8 @@ impl MainStream {
     /// down, or another frame rate leaves a gap.
     pub(super) async fn beside(&self, small: &Frame) -> Option<Frame> {
         self.attention.set_active(true);
-        let patience =
-            if lock(&self.in_vain).is_some_and(|at| at.elapsed() < DOWN) { Duration::ZERO } else { PATIENCE };
-        let until = tokio::time::Instant::now() + patience;
+        let down = lock(&self.in_vain).is_some_and(|at| at.elapsed() < DOWN);
+        let until = tokio::time::Instant::now() + if down { Duration::ZERO } else { PATIENCE };
         loop {
             let came = self.came.notified();
             match self.find(small) {
@@ -103,7 +102,10 @@ impl MainStream {
                 Found::NotYet => {}
             }
             if tokio::time::timeout_at(until, came).await.is_err() {
-                *lock(&self.in_vain) = Some(Instant::now());
+                // Only a real wait says that it is down: else one that is a little late would never be waited for again.
+                if !down {
+                    *lock(&self.in_vain) = Some(tokio::time::Instant::now());
+                }
                 return None;
             }
         }
@@ -158,7 +160,7 @@ mod tests {
             pts: None,
             captured: CaptureTime { at, origin },
             arrived: at,
-            received: Instant::now(),
+            received: std::time::Instant::now(),
             decoded: Decoded::AsItCame,
             picture: Picture::from_rgb(image::RgbImage::new(width, width / 2)),
         }
@@ -202,6 +204,15 @@ mod tests {
         assert_eq!(begun.elapsed().as_millis(), PATIENCE.as_millis());
         assert!(main.beside(&frame(40, 16, CaptureOrigin::Arrival)).await.is_none());
         assert!(begun.elapsed() < PATIENCE + Duration::from_millis(10));
+        // Asked all the time, it is given another chance all the same.
+        let again = tokio::time::Instant::now();
+        while again.elapsed() < DOWN {
+            assert!(main.beside(&frame(80, 16, CaptureOrigin::Arrival)).await.is_none());
+            tokio::time::sleep(Duration::from_millis(125)).await;
+        }
+        let waited = tokio::time::Instant::now();
+        assert!(main.beside(&frame(80, 16, CaptureOrigin::Arrival)).await.is_none());
+        assert_eq!(waited.elapsed().as_millis(), PATIENCE.as_millis(), "never waited for again");
         stop.cancel();
     }
 

@@ -272,7 +272,8 @@ fn cores() -> f64 {
     std::thread::available_parallelism().map_or(1, usize::from) as f64
 }
 
-/// Share of frames that were due and not looked at.
+/// Frames that were left out for lack of time, over those and the ones that were looked at or showed nothing new. Some of them were not due: it errs
+/// towards too many.
 pub fn overloaded(phase: &Phase) -> f64 {
     let count = |name: &str| phase.counters.get(name).copied().unwrap_or(0.0);
     let lost = count("visage_frames_skipped_total:overload") + count("visage_frames_skipped_total:replaced");
