@@ -26,6 +26,7 @@ mod promotion;
 pub mod reembed;
 mod reembed_plan;
 mod status_journal;
+mod thresholds;
 mod unknown_board;
 mod unknown_group;
 pub mod unknowns;

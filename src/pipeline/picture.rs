@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -12,14 +11,18 @@ use crate::{
     face::{Detection, Embedding, EngineInUse, FaceEngine, FaceError, Quality},
     frame::{Picture, annotate, crop, still, still::StillError, still::StillLimits},
     identity::{
-        Decision, Gallery, GalleryError, Route, ThresholdSource, Thresholds, Why, WhyCode,
+        Decision, Gallery, GalleryError, ThresholdSource, Thresholds, Why, WhyCode,
         gallery_check::{self, CheckLimits, Checked},
     },
     ids::{ModelId, PersonId},
     inference::manifest::ModelEntry,
 };
 
-pub use super::enroll::{EnrollSettings, Enrollment, RefusalReason};
+pub(super) use super::thresholds::{requested, thresholds};
+pub use super::{
+    enroll::{EnrollSettings, Enrollment, RefusalReason},
+    thresholds::IdentitySettings,
+};
 
 /// Most pictures that wait or are in work at one time.
 const WAITING: usize = 32;
@@ -99,45 +102,6 @@ pub struct Found<T> {
     pub height: u32,
     /// Highest score first.
     pub faces: Vec<T>,
-}
-
-/// What decides about still pictures.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct IdentitySettings {
-    /// Least similarity for 1:N; `None` takes the one learned by calibration, or the model's.
-    pub identification_threshold: Option<f32>,
-    /// Least similarity for 1:1; `None` takes the model's.
-    pub verification_threshold: Option<f32>,
-    /// Least lead over the second best person; `None` takes the model's.
-    pub margin: Option<f32>,
-    /// What chooses among the people who are near enough: `similarity` or `classifier`.
-    pub decision: Route,
-    /// Lead in probability, 0 to 1, with which the classifier is sure and the margin is waived; `None` takes 0.5.
-    pub classifier_lead: Option<f32>,
-    /// The model that these values are meant for, `models.embedder`: with another one in use they say nothing. `None` means any.
-    #[serde(skip)]
-    pub model: Option<ModelId>,
-}
-
-impl IdentitySettings {
-    /// The values where they are meant for this model, else none.
-    fn of(&self, model: &ModelId) -> Self {
-        if self.model.as_ref().is_none_or(|m| m == model) {
-            return self.clone();
-        }
-        Self { decision: self.decision, classifier_lead: self.classifier_lead, ..Self::default() }
-    }
-
-    /// Names of the values that are set.
-    pub fn set(&self) -> Vec<&'static str> {
-        let values = [
-            ("identity.identification_threshold", self.identification_threshold),
-            ("identity.verification_threshold", self.verification_threshold),
-            ("identity.margin", self.margin),
-        ];
-        values.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect()
-    }
 }
 
 /// Answers questions about still pictures. Cheap to clone.
@@ -409,37 +373,6 @@ impl PictureDesk {
         let measure = move |(d, liveness)| (d, Quality { liveness, ..engine.measure(&picture, &d) });
         blocking(move || faces.map(measure).collect()).await
     }
-}
-
-/// Thresholds of the embedder in use. The least similarity is the caller's, else the settings', else the one that was learned here and
-/// keeps its promised rate, else the model's.
-pub(super) fn thresholds(
-    engine: &FaceEngine,
-    gallery: &Gallery,
-    settings: &IdentitySettings,
-    threshold: Option<(f32, ThresholdSource)>,
-) -> Thresholds {
-    let (spec, settings) = (engine.embedder().embedder.as_ref(), settings.of(&engine.embedder().id));
-    let learned = || gallery.calibration_of(&engine.embedder().id).map(|(_, learned)| learned.cautious);
-    let (similarity, source) = threshold
-        .or(settings.identification_threshold.map(|t| (t, ThresholdSource::Config)))
-        .or_else(|| learned().map(|t| (t, ThresholdSource::Calibrated)))
-        .or(spec.map(|s| (s.identification_threshold, ThresholdSource::Model)))
-        .unwrap_or((1.0, ThresholdSource::Model));
-    Thresholds {
-        similarity,
-        source,
-        lead: settings.classifier_lead.unwrap_or(Thresholds::LEAD),
-        margin: settings.margin.or(spec.map(|s| s.margin)).unwrap_or(0.0),
-        calibration: spec
-            .map(|s| s.calibration)
-            .unwrap_or(crate::inference::manifest::Calibration { midpoint: 1.0, slope: 1.0 }),
-    }
-}
-
-/// A threshold that a request asks for.
-pub(super) fn requested(threshold: Option<f32>) -> Option<(f32, ThresholdSource)> {
-    threshold.map(|t| (t, ThresholdSource::Request))
 }
 
 /// The picture with boxes and names, as JPEG.

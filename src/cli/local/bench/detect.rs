@@ -1,6 +1,6 @@
 //! `visage bench detect`: decoded pictures → faces, beside the bare detector.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future;
 use serde_json::json;
@@ -15,9 +15,8 @@ use crate::{
         error::{Failure, OK, Outcome},
         output::{Io, cell},
     },
-    face::{FaceEngine, FaceError, retinaface::RetinaFace},
+    face::{FaceError, retinaface::RetinaFace},
     frame::{
-        Picture,
         scale::{self, Part},
         tensor::Scaler,
     },
@@ -62,7 +61,12 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     }
     let mut bare = Bare::load(&inference, &path, input)?;
     let engine = Setup::engine(inference.clone(), detector, embedder).await?;
-    let measured = alternate(&engine, &pictures, &mut bare, common.seconds).await;
+    let ours = async || {
+        let all = future::join_all(pictures.iter().map(|picture| engine.detect(picture, None))).await;
+        let all: Result<Vec<_>, FaceError> = all.into_iter().collect();
+        Ok(all.map_err(anyhow::Error::from)?.iter().map(Vec::len).sum::<usize>())
+    };
+    let measured = Pairs::alternate(common.seconds, WARM_UP, ours, || bare.run()).await;
     let (provider, version) = (engine.provider(), engine.runtime_version());
     engine.shutdown().await;
     let (pairs, faces) = measured?;
@@ -118,39 +122,4 @@ pub(super) fn merge(object: &mut serde_json::Value, more: serde_json::Value) {
     if let (Some(object), serde_json::Value::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);
     }
-}
-
-/// Runs ours and the bare network in turns; with the faces of the last batch.
-async fn alternate(
-    engine: &FaceEngine,
-    pictures: &[Picture],
-    bare: &mut Bare,
-    seconds: f64,
-) -> Result<(Pairs, usize), Failure> {
-    let ours = || async {
-        let all = future::join_all(pictures.iter().map(|picture| engine.detect(picture, None))).await;
-        let all: Result<Vec<_>, FaceError> = all.into_iter().collect();
-        Ok::<_, Failure>(all.map_err(anyhow::Error::from)?.iter().map(Vec::len).sum::<usize>())
-    };
-    let mut faces = 0;
-    for _ in 0..WARM_UP {
-        faces = ours().await?;
-        bare.run()?;
-    }
-    let (start, mut pairs) = (Instant::now(), Pairs::default());
-    while pairs.ours.len() < 5 || start.elapsed().as_secs_f64() < seconds {
-        // Who begins takes turns, too.
-        let first = pairs.bare.len().is_multiple_of(2);
-        for mine in [first, !first] {
-            let began = Instant::now();
-            if mine {
-                faces = ours().await?;
-                pairs.ours.push(began.elapsed().as_secs_f64());
-            } else {
-                bare.run()?;
-                pairs.bare.push(began.elapsed().as_secs_f64());
-            }
-        }
-    }
-    Ok((pairs, faces))
 }

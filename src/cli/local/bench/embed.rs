@@ -1,6 +1,6 @@
 //! `visage bench embed`: faces of a decoded picture → embeddings, beside the bare embedder.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -16,8 +16,8 @@ use crate::{
         error::{Failure, OK, Outcome},
         output::{Io, cell},
     },
-    face::{Detection, FaceEngine, embedder},
-    frame::{Picture, tensor},
+    face::embedder,
+    frame::tensor,
     inference::Input,
 };
 
@@ -65,10 +65,12 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     let mut bare = Bare::load(&inference, &path, input)?;
     let engine = Setup::engine(inference, detector, embedder).await?;
     let runs = if spec.mirror { 2 } else { 1 };
-    let measured = alternate(&engine, &picture, &faces, &mut bare, (runs, common.seconds)).await;
+    let ours = async || Ok(engine.embed(&picture, &faces).await.map_err(anyhow::Error::from)?);
+    let bare = || (0..runs).try_for_each(|_| bare.run());
+    let measured = Pairs::alternate(common.seconds, WARM_UP, ours, bare).await;
     let (provider, version) = (engine.provider(), engine.runtime_version());
     engine.shutdown().await;
-    let found = measured?.compared(common.batch);
+    let found = measured?.0.compared(common.batch);
 
     let crop = timed(PART, || {
         std::hint::black_box(embedder::cut(&picture, &faces[0], &spec, size));
@@ -105,35 +107,4 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         short(crop * 1e3)
     ))?;
     Ok(OK)
-}
-
-/// Runs ours and the bare network in turns.
-async fn alternate(
-    engine: &FaceEngine,
-    picture: &Picture,
-    faces: &[Detection],
-    bare: &mut Bare,
-    (runs, seconds): (usize, f64),
-) -> Result<Pairs, Failure> {
-    let ours = || async { engine.embed(picture, faces).await.map_err(|e| Failure::from(anyhow::Error::from(e))) };
-    let mut bare = || (0..runs).try_for_each(|_| bare.run());
-    for _ in 0..WARM_UP {
-        ours().await?;
-        bare()?;
-    }
-    let (start, mut pairs) = (Instant::now(), Pairs::default());
-    while pairs.ours.len() < 5 || start.elapsed().as_secs_f64() < seconds {
-        let first = pairs.bare.len().is_multiple_of(2);
-        for mine in [first, !first] {
-            let began = Instant::now();
-            if mine {
-                ours().await?;
-                pairs.ours.push(began.elapsed().as_secs_f64());
-            } else {
-                bare()?;
-                pairs.bare.push(began.elapsed().as_secs_f64());
-            }
-        }
-    }
-    Ok(pairs)
 }

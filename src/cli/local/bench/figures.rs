@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::cli::error::Failure;
+
 /// Resamplings of a ratio's interval.
 const RESAMPLED: usize = 400;
 
@@ -55,6 +57,40 @@ pub struct Compared {
 }
 
 impl Pairs {
+    /// Runs ours and the bare network in turns for `seconds`, after `warm_up` runs of each that don't count; who begins takes turns, too. With the
+    /// last answer of ours.
+    ///
+    /// # Errors
+    /// The first of either.
+    pub async fn alternate<T>(
+        seconds: f64,
+        warm_up: usize,
+        mut ours: impl AsyncFnMut() -> Result<T, Failure>,
+        mut bare: impl FnMut() -> Result<(), Failure>,
+    ) -> Result<(Self, T), Failure> {
+        let mut answer = ours().await?;
+        bare()?;
+        for _ in 1..warm_up {
+            answer = ours().await?;
+            bare()?;
+        }
+        let (start, mut pairs) = (Instant::now(), Self::default());
+        while pairs.ours.len() < 5 || start.elapsed().as_secs_f64() < seconds {
+            let first = pairs.bare.len().is_multiple_of(2);
+            for mine in [first, !first] {
+                let began = Instant::now();
+                if mine {
+                    answer = ours().await?;
+                    pairs.ours.push(began.elapsed().as_secs_f64());
+                } else {
+                    bare()?;
+                    pairs.bare.push(began.elapsed().as_secs_f64());
+                }
+            }
+        }
+        Ok((pairs, answer))
+    }
+
     /// The figures, for runs of `batch` things each.
     pub fn compared(&self, batch: usize) -> Compared {
         let (ours, bare) = (median(&self.ours), median(&self.bare));

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
+use super::figures::percentile;
 use crate::{
     simulator::SceneTruth,
     time::{self, Timestamp},
@@ -66,12 +67,12 @@ impl Ledger {
 
     /// Median, 95th and 99th percentile of capture → receipt by the subscriber, milliseconds; zeros without events.
     pub fn latency_ms(&self) -> [f64; 3] {
-        [0.5, 0.95, 0.99].map(|q| quantile(&self.latencies_ms, q))
+        [0.5, 0.95, 0.99].map(|q| percentile(&self.latencies_ms, q))
     }
 
     /// Median width of the faces that were named or stayed unknown, pixels after alignment.
     pub fn face_px(&self) -> f64 {
-        quantile(&self.face_px, 0.5)
+        percentile(&self.face_px, 0.5)
     }
 
     /// RECOGNIZED events.
@@ -112,14 +113,6 @@ impl Ledger {
         });
         Count { shown: shown.len(), missed, surplus: surplus.count(), wrong: wrong.count() }
     }
-}
-
-/// The nearest value at a quantile; 0 for none.
-fn quantile(values: &[f64], q: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let index = ((sorted.len() as f64 - 1.0) * q).round().max(0.0) as usize;
-    sorted.get(index).copied().unwrap_or(0.0)
 }
 
 /// Appearances wholly within a window, by their end: label, from, until.
