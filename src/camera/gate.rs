@@ -1,7 +1,7 @@
 //! Which encoded pictures are decoded: a pure rule over key frames, sizes and what is known of the scene.
 //!
 //! While nothing happens only key frames are decoded, each by itself; the pictures between them are kept encoded. When something happens (a
-//! key frame looks different, a face is found, or the size of a picture is unlike those of the still scene) what was kept is decoded after
+//! key frame looks different, a face is found, or sizes of pictures are unlike those of the still scene, see [`super::sizes`]) what was kept is decoded after
 //! all, so nothing between two key frames is lost. A stream whose key frames are further apart than the promised detection delay is
 //! decoded in full.
 //!
@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     attention::Scene,
+    sizes::Sizes,
     spec::{Decoding, SamplingPolicy},
 };
 
@@ -22,7 +23,7 @@ use super::{
 const COOLDOWN: Duration = Duration::from_secs(3);
 /// How far before the moment that somebody asks pictures of a stream on demand are wanted.
 const RECENT: Duration = Duration::from_secs(1);
-/// How far before a surge of size pictures are looked at.
+/// How far before sizes became unusual pictures are looked at.
 const LOOK_BACK: Duration = Duration::from_millis(300);
 /// Key-frame intervals that are remembered.
 const INTERVALS: usize = 4;
@@ -32,16 +33,6 @@ const KNOWN: usize = 2;
 const TOLERANCE: f32 = 1.1;
 /// Most bytes of encoded pictures kept for one camera; a heavier stream wakes up instead.
 pub const MOST_KEPT: usize = 16 << 20;
-/// A picture this many times larger than the largest of the still scene is a surge; grows with each false alarm.
-const SURGE: f32 = 1.5;
-/// Most that it grows to.
-const SURGE_MOST: f32 = 8.0;
-/// A constant bit rate makes the pictures after a movement smaller instead. That is told from a factor as much again.
-const DROP: f32 = 1.5;
-/// Pictures after a key frame that are small because it was large: they are not told from what follows a movement.
-const SETTLED: u32 = 12;
-/// Bytes that must be between on top: sizes of nearly empty pictures say nothing.
-const SURGE_BYTES: f32 = 300.0;
 
 /// An encoded picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,15 +63,6 @@ pub enum Verdict {
     },
 }
 
-/// Sizes of the pictures of a group, bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sizes {
-    /// The largest; 0 without any.
-    most: usize,
-    /// The smallest of those that came when the key frame's weight was made up for.
-    least: Option<usize>,
-}
-
 /// Decides picture by picture, in the order of decoding.
 #[derive(Debug)]
 pub struct Gate {
@@ -90,12 +72,8 @@ pub struct Gate {
     last_key: Option<Duration>,
     last_alone: Option<Duration>,
     intervals: VecDeque<Duration>,
-    /// Sizes of delta units in the last complete group and in the present one.
-    sizes: (Sizes, Sizes),
-    /// Pictures since the last key frame.
-    since_key: u32,
-    surge: f32,
-    /// When it last woke (or began), and whether by a surge.
+    sizes: Sizes,
+    /// When it last woke (or began), and whether sizes alone said so.
     woke: Option<(Instant, bool)>,
     wakes: u64,
 }
@@ -110,9 +88,7 @@ impl Gate {
             last_key: None,
             last_alone: None,
             intervals: VecDeque::new(),
-            sizes: Default::default(),
-            since_key: 0,
-            surge: SURGE,
+            sizes: Sizes::default(),
             woke: None,
             wakes: 0,
         }
@@ -140,31 +116,44 @@ impl Gate {
     /// Decides about a picture; `kept` are the bytes kept so far.
     pub fn step(&mut self, coded: Coded, scene: &Scene, kept: usize, now: Instant) -> Verdict {
         self.woke.get_or_insert((now, false));
-        let surge = self.alone && !coded.key && self.is_surge(coded.bytes);
-        if self.note(&coded) {
+        if self.is_set_back(&coded) {
             // Times of what is kept and of what was seen mean nothing any more.
+            self.sizes.restart();
             (self.alone, self.woke) = (false, Some((now, false)));
             return Verdict::All;
         }
         if self.on_demand {
             return self.demanded(&coded, scene, kept, now);
         }
-        if self.alone { self.idle(&coded, scene, kept, surge, now) } else { self.awake(&coded, scene, now) }
+        let unusual = if coded.key {
+            self.sizes.key(scene.changed, now);
+            None
+        } else {
+            self.sizes.delta(coded.at, coded.bytes, !scene.active)
+        };
+        if !self.alone {
+            self.sizes.rest();
+        }
+        if self.alone { self.idle(&coded, scene, kept, unusual, now) } else { self.awake(&coded, scene, now) }
     }
 
-    fn idle(&mut self, coded: &Coded, scene: &Scene, kept: usize, surge: bool, now: Instant) -> Verdict {
+    fn idle(&mut self, coded: &Coded, scene: &Scene, kept: usize, unusual: Option<Duration>, now: Instant) -> Verdict {
         let seen = scene.seen.unwrap_or_default();
         let asked = scene.wake || scene.active;
         let late = self.last_key.is_some_and(|key| coded.at.saturating_sub(key) > self.longest());
         let heavy = kept.saturating_add(coded.bytes) > MOST_KEPT;
-        if asked || surge || late || heavy || self.policy.decoding == Decoding::All {
+        if asked || unusual.is_some() || late || heavy || self.policy.decoding == Decoding::All {
             let judged = self.last_alone.is_none_or(|key| key <= seen);
-            let from = if surge && judged && !asked { seen.max(coded.at.saturating_sub(LOOK_BACK)) } else { seen };
+            let from = match unusual {
+                Some(since) if judged && !asked => seen.max(since.saturating_sub(LOOK_BACK)),
+                _ => seen,
+            };
             if late {
                 self.interval(coded.at.saturating_sub(self.last_key.unwrap_or_default()));
             }
             self.alone = false;
-            self.woke = Some((now, surge && !asked));
+            self.woke = Some((now, unusual.is_some() && !asked));
+            self.sizes.rest();
             self.wakes += 1;
             return Verdict::Wake { from };
         }
@@ -206,10 +195,8 @@ impl Gate {
         if !coded.key || busy || !self.may_idle() {
             return Verdict::All;
         }
-        if let Some((at, by_surge)) = self.woke {
-            let in_vain = by_surge && scene.changed.is_none_or(|changed| changed < at);
-            // One true alarm does not make up for many in vain.
-            self.surge = if in_vain { (self.surge * 1.5).min(SURGE_MOST) } else { (self.surge / 1.2).max(SURGE) };
+        if let Some((at, true)) = self.woke {
+            self.sizes.judged(scene.changed.is_none_or(|changed| changed < at));
         }
         self.alone = true;
         self.last_alone = Some(coded.at);
@@ -218,6 +205,7 @@ impl Gate {
 
     fn may_idle(&self) -> bool {
         self.policy.decoding == Decoding::Auto
+            && self.sizes.is_known()
             && self.intervals.len() >= KNOWN
             && self.intervals.iter().all(|interval| *interval <= self.longest())
     }
@@ -233,33 +221,10 @@ impl Gate {
         self.last_alone.is_none_or(|last| at.saturating_sub(last) >= interval || at < last)
     }
 
-    fn is_surge(&self, bytes: usize) -> bool {
-        let (last, here) = self.sizes;
-        if last.most == 0 {
-            // Nothing was measured yet.
-            return false;
-        }
-        let most = last.most.max(here.most) as f32;
-        let least = last.least.into_iter().chain(here.least).min().filter(|_| self.since_key >= SETTLED);
-        let bytes = bytes as f32;
-        bytes > most * self.surge + SURGE_BYTES
-            || least.is_some_and(|least| bytes * self.surge * DROP + SURGE_BYTES < least as f32)
-    }
-
-    /// Takes a picture into account; whether the stream's clock was set back.
-    fn note(&mut self, coded: &Coded) -> bool {
+    /// Takes the times of key frames into account; whether the stream's clock was set back.
+    fn is_set_back(&mut self, coded: &Coded) -> bool {
         if !coded.key {
-            let sizes = &mut self.sizes.1;
-            sizes.most = sizes.most.max(coded.bytes);
-            if self.since_key >= SETTLED {
-                sizes.least = Some(sizes.least.map_or(coded.bytes, |least| least.min(coded.bytes)));
-            }
-            self.since_key = self.since_key.saturating_add(1);
             return false;
-        }
-        self.since_key = 0;
-        if self.sizes.1.most > 0 {
-            self.sizes = (self.sizes.1, Sizes::default());
         }
         match self.last_key.replace(coded.at) {
             Some(last) if coded.at > last => self.interval(coded.at - last),

@@ -1,7 +1,7 @@
 //! Where frames come from: cameras as registered, supervised streams, their state with a reason.
 //!
 //! In: a [`CameraSpec`]. Out: frames in a [`FrameSlot`] (newest wins, replaced ones are counted) and a
-//! [`CameraStatus`] to watch. Three pure rules spare work: [`gate`] which encoded pictures are decoded, [`sampler`] how often a frame is
+//! [`CameraStatus`] to watch. Three pure rules spare work: [`gate`] which encoded pictures are decoded (what their sizes tell is in [`sizes`]), [`sampler`] how often a frame is
 //! looked at, [`stillness`] whether it shows anything new. [`supervisor::supervise`] is the task; whoever spawns it owns it. GStreamer is behind
 //! [`source::Source`] and stays in [`gst`]. Absent on purpose: faces, people, what frames are looked at for.
 
@@ -10,6 +10,7 @@ pub mod gate;
 pub mod gst;
 pub mod registry;
 pub mod sampler;
+pub mod sizes;
 pub mod slot;
 pub mod source;
 pub mod spec;

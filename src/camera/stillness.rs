@@ -4,12 +4,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::frame::luma::LumaGrid;
+use crate::frame::{
+    Point,
+    luma::{COLUMNS, LumaGrid, ROWS},
+    region::{self, Region},
+};
 
 /// A cell that differs by more than this has changed, grey levels. Noise of a mean over 240 pixels stays well below.
 const CHANGED: f32 = 4.0;
 /// A still scene is searched again after this long: nobody who stands still and was overlooked stays so.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Each time in vain it takes twice as long, at most this.
+const AGAIN_MOST: Duration = Duration::from_secs(30);
 /// Weight of the newest picture in how restless a cell is.
 const LEARN: f32 = 0.1;
 /// A cell that changed in more than this share of pictures is restless: a clock in the picture, a lamp that blinks.
@@ -35,34 +41,55 @@ pub struct Stillness {
     /// The newest map, for how restless cells are.
     last: Option<LumaGrid>,
     restless: Vec<f32>,
+    /// Searches without a change.
+    in_vain: u32,
+    /// Cells in which something may change unnoticed, since no face counts there; empty: none.
+    unwatched: Vec<bool>,
 }
 
 impl Stillness {
+    /// Watches the cells that touch a region in which faces count, and their neighbours.
+    pub fn within(regions: &[Region]) -> Self {
+        if regions.is_empty() {
+            return Self::default();
+        }
+        let counts = |column: i32, row: i32| {
+            let at = |index: i32, of: usize| ((index as f32 + 0.5) / of as f32).clamp(0.0, 1.0);
+            region::counts(regions, Point::new(at(column, COLUMNS), at(row, ROWS)))
+        };
+        let near = |column: i32, row: i32| (-1..=1).any(|dy| (-1..=1).any(|dx| counts(column + dx, row + dy)));
+        let cells = (0..ROWS as i32).flat_map(|row| (0..COLUMNS as i32).map(move |column| (column, row)));
+        let unwatched: Vec<bool> = cells.map(|(column, row)| !near(column, row)).collect();
+        // Regions too small to hold a cell's centre: all is watched.
+        let some = unwatched.iter().any(|unwatched| !unwatched);
+        Self { unwatched: if some { unwatched } else { Vec::new() }, ..Self::default() }
+    }
+
     /// Judges a picture. Whatever is not still is taken as searched.
     pub fn judge(&mut self, grid: LumaGrid, now: Instant) -> Judgement {
         self.learn(&grid);
         let judgement = match &self.searched {
             None => Judgement::Due,
-            Some((before, at)) => match grid.change(before) {
+            Some((before, at)) => match grid.change(before).map(|cells| self.watched(cells)) {
                 Some(cells) if !self.shows_change(&cells) => {
-                    if now.saturating_duration_since(*at) >= AGAIN {
-                        Judgement::Due
-                    } else {
-                        Judgement::Still
-                    }
+                    let again = AGAIN.saturating_mul(1 << self.in_vain.min(8)).min(AGAIN_MOST);
+                    if now.saturating_duration_since(*at) >= again { Judgement::Due } else { Judgement::Still }
                 }
                 _ => Judgement::Changed,
             },
         };
-        if judgement != Judgement::Still {
-            self.searched = Some((grid, now));
+        match judgement {
+            Judgement::Still => return judgement,
+            Judgement::Due => self.in_vain = self.in_vain.saturating_add(u32::from(self.searched.is_some())),
+            Judgement::Changed => self.in_vain = 0,
         }
+        self.searched = Some((grid, now));
         judgement
     }
 
     fn learn(&mut self, grid: &LumaGrid) {
         let change = self.last.replace(grid.clone()).and_then(|before| grid.change(&before));
-        let Some(cells) = change else {
+        let Some(cells) = change.map(|cells| self.watched(cells)) else {
             self.restless.clear();
             return;
         };
@@ -70,6 +97,18 @@ impl Stillness {
         for (rate, cell) in self.restless.iter_mut().zip(&cells) {
             *rate += LEARN * (f32::from(u8::from(*cell > CHANGED)) - *rate);
         }
+    }
+
+    /// Cells that are not watched did not change.
+    fn watched(&self, mut cells: Vec<f32>) -> Vec<f32> {
+        if self.unwatched.len() == cells.len() {
+            cells
+                .iter_mut()
+                .zip(&self.unwatched)
+                .filter(|(_, unwatched)| **unwatched)
+                .for_each(|(cell, _)| *cell = 0.0);
+        }
+        cells
     }
 
     fn shows_change(&self, cells: &[f32]) -> bool {
@@ -108,7 +147,11 @@ mod tests {
         assert_eq!(stillness.judge(room(30, &[(300, 100, 30, 220)]), at(4000)), Judgement::Changed);
         assert_eq!(stillness.judge(room(31, &[(300, 100, 30, 220)]), at(4200)), Judgement::Still, "stands there");
         assert_eq!(stillness.judge(room(32, &[]), at(4400)), Judgement::Changed);
-        assert_eq!(stillness.judge(room(33, &[]), at(9400)), Judgement::Due);
+        let due: Vec<_> =
+            (45..1200u64).filter(|i| stillness.judge(room(*i, &[]), at(i * 100)) == Judgement::Due).collect();
+        assert_eq!(due, [94, 194, 394, 694, 994], "more and more rarely while nothing changes, but never not at all");
+        assert_eq!(stillness.judge(room(31, &[(300, 100, 30, 220)]), at(120_000)), Judgement::Changed);
+        assert_eq!(stillness.judge(room(32, &[(300, 100, 30, 220)]), at(125_000)), Judgement::Due);
     }
 
     #[test]
@@ -123,6 +166,30 @@ mod tests {
         assert!(changed <= 6, "the clock was taken for a visitor {changed} times");
         let both = room(90, &[clock(1), (100, 200, 30, 10)]);
         assert_eq!(stillness.judge(both, start + Duration::from_millis(6100)), Judgement::Changed);
+    }
+
+    #[test]
+    fn what_moves_where_no_face_counts_is_no_change() {
+        let square = |x1: f32, x2: f32, exclude| {
+            let points = [(x1, 0.0), (x2, 0.0), (x2, 1.0), (x1, 1.0)].map(|(x, y)| Point::new(x, y)).to_vec();
+            Region { points, exclude }
+        };
+        let start = Instant::now();
+        for regions in [vec![square(0.0, 0.5, false)], vec![square(0.55, 1.0, true)]] {
+            let mut stillness = Stillness::within(&regions);
+            stillness.judge(room(0, &[]), start);
+            let at = |i: u64| start + Duration::from_millis(i * 100);
+            for i in 1..20 {
+                let cars = room(i, &[(400 + 10 * i as u32, 200, 40, 250)]);
+                assert_eq!(stillness.judge(cars, at(i)), Judgement::Still, "{regions:?}");
+            }
+            assert_eq!(stillness.judge(room(30, &[(100, 200, 30, 250)]), at(30)), Judgement::Changed);
+        }
+        // A region too small for a cell is no reason to sleep for ever.
+        let speck = [(0.5, 0.5), (0.501, 0.5), (0.5, 0.501)].map(|(x, y)| Point::new(x, y)).to_vec();
+        let mut stillness = Stillness::within(&[Region { points: speck, exclude: false }]);
+        stillness.judge(room(0, &[]), start);
+        assert_eq!(stillness.judge(room(1, &[(100, 200, 30, 250)]), start), Judgement::Changed);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
     Attention, CameraSpec, CameraState, CameraStatus, FrameSlot, Reason,
     sampler::{Sampler, Skip},
     source::{Cause, OpenRequest, Source, SourceEnd, SourceOpener},
-    spec::{SamplingPolicy, Transport},
+    spec::Transport,
     stillness::{Judgement, Stillness},
     tally::Tally,
 };
@@ -220,7 +220,7 @@ async fn attempt(
 
 async fn stream(view: &mut Attempt<'_>, source: &mut dyn Source, tally: &mut Tally) -> SourceEnd {
     let settings = view.settings;
-    let mut scene = Watched::new(view.spec.sampling, view.attention);
+    let mut scene = Watched::new(view.spec, view.attention);
     let connect = Duration::from_secs(settings.connect_timeout_s.max(1));
     let stall = Duration::from_secs(settings.stall_after_s.max(1));
     let restart = Duration::from_secs(settings.stall_restart_s);
@@ -276,8 +276,9 @@ struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    fn new(policy: SamplingPolicy, attention: &'a Attention) -> Self {
-        Self { sampler: Sampler::new(policy), stillness: Stillness::default(), attention, handed_on: None }
+    fn new(spec: &CameraSpec, attention: &'a Attention) -> Self {
+        let stillness = Stillness::within(&spec.regions);
+        Self { sampler: Sampler::new(spec.sampling), stillness, attention, handed_on: None }
     }
 
     /// Whether to hand a frame on, and if not, why; `None` for one that comes again or came before.

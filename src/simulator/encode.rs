@@ -7,7 +7,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
 use super::clip::{ClipBuilder, EncodedClip};
-use super::{Codec, SimulatorError};
+use super::{Bitrate, Codec, SimulatorError};
 
 /// Size, rate, codec and memory limit of one encoding.
 #[derive(Debug, Clone)]
@@ -20,11 +20,14 @@ pub struct EncodeSettings {
     pub fps: u32,
     /// The codec.
     pub codec: Codec,
-    /// Constant bit rate as a camera would be set to, kbit/s, encoded as a camera's encoder would; `None`: constant quality, encoded quickly.
-    pub bitrate: Option<u32>,
+    /// As a camera would be set to, encoded as a camera's encoder would; `None`: constant quality, encoded quickly.
+    pub bitrate: Option<Bitrate>,
     /// Most bytes the clip may hold.
     pub memory_limit: usize,
 }
+
+/// Quality of a variable bit rate, rate factor of x264 and x265: 18 looks like the picture, 28 is visibly coarser.
+const QUALITY: u32 = 26;
 
 /// Starts GStreamer; may be called any number of times.
 pub(super) fn init() -> Result<(), SimulatorError> {
@@ -40,7 +43,7 @@ pub(super) fn need(element: &'static str, package: &'static str) -> Result<(), S
 }
 
 /// The encoder with its parser, as a pipeline description that ends in byte-stream access units.
-pub(super) fn encoder(codec: Codec, fps: u32, bitrate: Option<u32>) -> Result<String, SimulatorError> {
+pub(super) fn encoder(codec: Codec, fps: u32, bitrate: Option<Bitrate>) -> Result<String, SimulatorError> {
     let gop = fps.saturating_mul(2).max(1);
     Ok(match codec {
         Codec::H264 => {
@@ -48,7 +51,14 @@ pub(super) fn encoder(codec: Codec, fps: u32, bitrate: Option<u32>) -> Result<St
             need("h264parse", "gstreamer1.0-plugins-bad")?;
             let quality = match bitrate {
                 // Cameras put key frames where they are due, not where the scene changes.
-                Some(rate) => format!("speed-preset=veryfast pass=cbr bitrate={rate} option-string=scenecut=0"),
+                Some(Bitrate::Constant(rate)) => {
+                    format!("speed-preset=veryfast pass=cbr bitrate={rate} option-string=scenecut=0")
+                }
+                Some(Bitrate::AtMost(rate)) => {
+                    format!(
+                        "speed-preset=veryfast pass=qual quantizer={QUALITY} bitrate={rate} option-string=scenecut=0"
+                    )
+                }
                 None => "speed-preset=ultrafast pass=qual quantizer=20".to_owned(),
             };
             format!(
@@ -59,10 +69,14 @@ pub(super) fn encoder(codec: Codec, fps: u32, bitrate: Option<u32>) -> Result<St
         Codec::H265 => {
             need("x265enc", "gstreamer1.0-plugins-bad")?;
             need("h265parse", "gstreamer1.0-plugins-bad")?;
+            let rate = bitrate.map_or(4000, Bitrate::kbit_per_s);
+            let quality = match bitrate {
+                Some(Bitrate::AtMost(_)) => format!(":crf={QUALITY}:vbv-maxrate={rate}:vbv-bufsize={rate}"),
+                _ => String::new(),
+            };
             format!(
-                "videoconvert ! video/x-raw,format=I420 ! x265enc speed-preset=ultrafast tune=zerolatency bitrate={} \
-                 key-int-max={gop} option-string=log-level=none ! {}",
-                bitrate.unwrap_or(4000),
+                "videoconvert ! video/x-raw,format=I420 ! x265enc speed-preset=ultrafast tune=zerolatency bitrate={rate} \
+                 key-int-max={gop} option-string=log-level=none{quality} ! {}",
                 codec.parser()
             )
         }

@@ -22,7 +22,7 @@ pub use access::{Credentials, TlsIdentity};
 pub use error::SimulatorError;
 pub use rtsp::{Fault, Simulator, SimulatorSettings};
 pub use scene::{Actor, Appearance, Background, CardShape, Scene, SceneTruth, Visible, Waypoint};
-pub use spec::{Codec, FaultPlan, SimCamera, SimSource};
+pub use spec::{Bitrate, Codec, FaultPlan, SimCamera, SimSource};
 
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,32 @@ impl Codec {
     }
 }
 
+/// How many bits an encoding takes, kbit/s, 100 to 50 000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bitrate {
+    /// Always this many: what is not needed is spent on noise.
+    Constant(u32),
+    /// As many as the quality needs, at most these.
+    AtMost(u32),
+}
+
+impl Bitrate {
+    /// The number.
+    pub fn kbit_per_s(self) -> u32 {
+        match self {
+            Self::Constant(rate) | Self::AtMost(rate) => rate,
+        }
+    }
+
+    /// The same kind with another number.
+    pub fn map(self, other: impl FnOnce(u32) -> u32) -> Self {
+        match self {
+            Self::Constant(rate) => Self::Constant(other(rate)),
+            Self::AtMost(rate) => Self::AtMost(other(rate)),
+        }
+    }
+}
+
 /// Where the pictures come from.
 #[derive(Debug, Clone)]
 pub enum SimSource {
@@ -87,8 +113,8 @@ pub struct SimCamera {
     pub size: Option<(u32, u32)>,
     /// Frames per second, 1 to 60; `None`: the file's or scene's own, else 15.
     pub fps: Option<u32>,
-    /// Constant bit rate of the encoding, kbit/s, 100 to 50 000; `None`: constant quality, or a file as it is. MJPEG takes none.
-    pub bitrate: Option<u32>,
+    /// Bit rate of the encoding; `None`: constant quality, or a file as it is. MJPEG takes none.
+    pub bitrate: Option<Bitrate>,
     /// Serve a smaller stream of the same pictures, too, as `NAME-sub`: width and height.
     pub substream: Option<(u32, u32)>,
     /// Faults by the clock.
@@ -128,7 +154,7 @@ impl SimCamera {
         self
     }
 
-    /// Reads `NAME=SOURCE` with options after `,` or `?`: `codec`, `size`, `fps`, `bitrate`, `substream`, `period` (folders), and the fault
+    /// Reads `NAME=SOURCE` with options after `,` or `?`: `codec`, `size`, `fps`, `bitrate`, `max-bitrate`, `substream`, `period` (folders), and the fault
     /// times of [`FaultPlan`] with dashes (`stall-after=20s`). The source is a video file, a folder, or `pattern`.
     ///
     /// # Errors
@@ -152,9 +178,12 @@ impl SimCamera {
                 }
                 "size" => camera.size = Some(size(&value).ok_or_else(|| fail("size is written 1280x720".into()))?),
                 "fps" => camera.fps = Some(value.parse().map_err(|_| fail("fps is a number from 1 to 60".into()))?),
-                "bitrate" => {
-                    camera.bitrate =
-                        Some(value.parse().map_err(|_| fail("bitrate is kbit/s, from 100 to 50000".into()))?)
+                "bitrate" | "max-bitrate" => {
+                    let rate = value.parse().map_err(|_| fail(format!("{key} is kbit/s, from 100 to 50000")))?;
+                    let rate = if key == "bitrate" { Bitrate::Constant(rate) } else { Bitrate::AtMost(rate) };
+                    if camera.bitrate.replace(rate).is_some() {
+                        return Err(fail("give either bitrate or max-bitrate".into()));
+                    }
                 }
                 "substream" => {
                     camera.substream = Some(size(&value).ok_or_else(|| fail("substream is written 640x360".into()))?)
@@ -168,7 +197,7 @@ impl SimCamera {
                 "restart-every" => camera.faults.restart_every = Some(time()?),
                 "restart-for" => camera.faults.restart_for = Some(time()?),
                 other => {
-                    let known = "codec, size, fps, bitrate, substream, period, stall-after, stall-for, drop-every, gone-after, gone-for, \
+                    let known = "codec, size, fps, bitrate, max-bitrate, substream, period, stall-after, stall-for, drop-every, gone-after, gone-for, \
                                  restart-every, restart-for";
                     return Err(fail(format!("there is no option {other:?}; there are {known}")));
                 }
@@ -195,7 +224,7 @@ impl SimCamera {
     pub(super) fn small(&self) -> Option<Self> {
         let size = self.substream?;
         let mut small = Self { name: format!("{}-sub", self.name), size: Some(size), substream: None, ..self.clone() };
-        small.bitrate = self.bitrate.map(|rate| (rate / 8).max(100));
+        small.bitrate = self.bitrate.map(|rate| rate.map(|kbit| (kbit / 8).max(100)));
         small.faults = FaultPlan::default();
         if let SimSource::Scene(scene) = &mut small.source {
             scene.size = size;
@@ -227,7 +256,7 @@ impl SimCamera {
         if self.bitrate.is_some() && self.codec == Some(Codec::Mjpeg) {
             return Err("bitrate is for h264 and h265".into());
         }
-        if self.bitrate.is_some_and(|rate| !(100..=50_000).contains(&rate)) {
+        if self.bitrate.is_some_and(|rate| !(100..=50_000).contains(&rate.kbit_per_s())) {
             return Err("bitrate is kbit/s, from 100 to 50000".into());
         }
         if let SimSource::Folder { period, .. } = &self.source

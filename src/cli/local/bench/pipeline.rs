@@ -21,7 +21,7 @@ use crate::{
     frame::scale,
     inference::{Input, manifest::ModelEntry},
     models::locate,
-    simulator::Codec,
+    simulator::{Bitrate, Codec},
 };
 
 /// Cameras settle for this long: three key frames and the first looks.
@@ -65,9 +65,12 @@ pub struct Streams {
     /// Encode H.265 instead of H.264.
     #[arg(long)]
     pub h265: bool,
-    /// Bit rate, kbit/s.
-    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(100..=50_000))]
-    pub bitrate: u32,
+    /// Most bits a second, as most cameras are set: less where less is needed, kbit/s.
+    #[arg(long, default_value_t = 4000, value_name = "KBIT", value_parser = clap::value_parser!(u32).range(100..=50_000))]
+    pub max_bitrate: u32,
+    /// A constant bit rate instead, kbit/s: what is not needed is spent on noise, so that sizes of pictures tell little.
+    #[arg(long, value_name = "KBIT", conflicts_with = "max_bitrate", value_parser = clap::value_parser!(u32).range(100..=50_000))]
+    pub bitrate: Option<u32>,
     /// Serve a substream of this size beside each stream, and let the server watch it; the main stream alone is then measured, too.
     #[arg(long, value_name = "WxH", value_parser = super::scene::size)]
     pub substream: Option<(u32, u32)>,
@@ -82,7 +85,8 @@ pub struct Streams {
 impl Streams {
     fn encoding(&self) -> Encoding {
         let codec = if self.h265 { Codec::H265 } else { Codec::H264 };
-        Encoding { size: self.frame, fps: self.fps, codec, bitrate: self.bitrate, substream: self.substream }
+        let bitrate = self.bitrate.map_or(Bitrate::AtMost(self.max_bitrate), Bitrate::Constant);
+        Encoding { size: self.frame, fps: self.fps, codec, bitrate, substream: self.substream }
     }
 
     /// Simulator and server, with people enrolled and no camera yet.

@@ -8,8 +8,8 @@ use image::RgbImage;
 use crate::{
     cli::local::cast,
     simulator::{
-        Actor, Background, CardShape, Codec, Scene, SimCamera, SimSource, Simulator, SimulatorSettings, Waypoint,
-        folder,
+        Actor, Background, Bitrate, CardShape, Codec, Scene, SimCamera, SimSource, Simulator, SimulatorSettings,
+        Waypoint, folder,
     },
 };
 
@@ -59,8 +59,8 @@ pub struct Encoding {
     pub fps: u32,
     /// Codec.
     pub codec: Codec,
-    /// Bit rate, kbit/s.
-    pub bitrate: u32,
+    /// Bit rate.
+    pub bitrate: Bitrate,
     /// Size of a substream beside it.
     pub substream: Option<(u32, u32)>,
 }
