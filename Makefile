@@ -5,10 +5,11 @@ SHELL := /bin/bash
 CACHE := .cache
 STAMPS := $(CACHE)/stamps
 ARGS ?=
+KILLS ?= 50
 # Golden pictures that are not part of the project; their tests say so when they are skipped.
 export VISAGE_TESTDATA ?= $(abspath $(wildcard ../shared/testdata))
 
-.PHONY: help setup build demo test test-qdrant lint clean
+.PHONY: help setup build demo test test-qdrant chaos lint clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,13 @@ test: setup ## Runs all tests
 test-qdrant: setup ## Runs the vector store's tests against the server named by VISAGE_TEST_QDRANT_URL
 	@test -n "$${VISAGE_TEST_QDRANT_URL:-}" || { echo "set VISAGE_TEST_QDRANT_URL, such as http://127.0.0.1:6334"; exit 1; }
 	cargo test --locked --lib store::qdrant -- --nocapture
+
+# Ends with one line of JSON: {"kills", "events", "lost", "doubled", "enrolled", "enrolled_lost"}.
+chaos: setup ## Kills the server at random moments under load and counts what is lost (make chaos KILLS=200)
+	cargo test --locked --no-run
+	target/debug/visage models pull retinaface-mnet025 dlib-resnet
+	VISAGE_CHAOS_KILLS=$(KILLS) VISAGE_CHAOS_REPORT=$(abspath target/chaos.json) cargo test --locked --test suite chaos
+	@cat target/chaos.json
 
 lint: $(STAMPS)/debian $(STAMPS)/buf ## Format, clippy, docs, proto lint; warnings are errors
 	cargo fmt --check

@@ -10,6 +10,8 @@ mod support;
 mod calibration;
 #[path = "suite/cameras.rs"]
 mod cameras;
+#[path = "suite/chaos.rs"]
+mod chaos;
 #[path = "suite/classifier.rs"]
 mod classifier;
 #[path = "suite/command_line.rs"]
