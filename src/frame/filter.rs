@@ -25,6 +25,22 @@ pub(super) struct Filter {
     pub(super) fine: Vec<i16>,
     /// Weights as whole numbers that sum to 65536; a single one is not told.
     coarse: Vec<u16>,
+    /// The same for 16 pixels at once; none where 16 pixels need more than [`WINDOW`] source pixels.
+    pub(super) groups: Vec<Group>,
+}
+
+/// Source pixels that one group may need.
+pub(super) const WINDOW: usize = 64;
+
+/// 16 pixels that are made of one window of the source: their weights are fine ones, and come in pairs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Group {
+    /// First source pixel of the window.
+    pub(super) start: u32,
+    /// Where the first pair of each pixel lies in the window; the next pair is 2 further.
+    pub(super) places: [u16; 32],
+    /// The first weights of all pixels, two each, then the next two of each; what follows the last of a pixel is 0.
+    pub(super) weights: Vec<[i16; 32]>,
 }
 
 impl Filter {
@@ -66,6 +82,29 @@ impl Filter {
             };
             self.fine.extend(whole(FINE).into_iter().map(|w| w as i16));
             self.coarse.extend(whole(COARSE).into_iter().map(|w| w.min(COARSE - 1) as u16));
+        }
+        self.group();
+    }
+
+    fn group(&mut self) {
+        self.groups.clear();
+        let pairs = self.counts.iter().max().map_or(0, |count| count.div_ceil(2)) as usize;
+        for (i, starts) in self.starts.chunks(16).enumerate() {
+            let (first, last) = (starts[0], starts[starts.len() - 1]);
+            if (last - first) as usize + 2 * pairs > WINDOW {
+                self.groups.clear();
+                return;
+            }
+            let mut group = Group { start: first, places: [0; 32], weights: vec![[0; 32]; pairs] };
+            for (k, start) in starts.iter().enumerate() {
+                let place = (start - first) as u16;
+                (group.places[2 * k], group.places[2 * k + 1]) = (place, place + 1);
+                let fine = &self.fine[(i * 16 + k) * self.room..][..self.room];
+                for (weights, pair) in group.weights.iter_mut().zip(fine.as_chunks::<2>().0) {
+                    weights[2 * k..2 * k + 2].copy_from_slice(pair);
+                }
+            }
+            self.groups.push(group);
         }
     }
 

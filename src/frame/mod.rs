@@ -18,6 +18,8 @@ pub mod scale;
 pub mod still;
 pub mod tensor;
 pub mod warp;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use std::time::{Duration, Instant};
 

@@ -81,7 +81,7 @@ impl Resampler {
             self.columns[columns].set(of.width, size.0);
             self.rows[rows].set(of.height, size.1);
         }
-        let room = self.columns.iter().map(|filter| filter.room).max().unwrap_or_default();
+        let room = self.columns.iter().map(lanes::beyond).max().unwrap_or_default();
         let widest = sources.iter().map(|source| source.width * source.channels).max().unwrap_or_default();
         // Sums may read beyond a row, where weights are 0.
         self.blended.resize(widest + room, 0);
@@ -103,11 +103,14 @@ impl<S: Sink> lanes::Work for Pass<'_, '_, S> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) {
         let Resampler { columns, rows, blended, split, lines } = self.resampler;
+        let mut fetched = [0; 3];
         for i in 0..self.height {
-            for source in self.sources {
+            for (source, fetched) in self.sources.iter().zip(&mut fetched) {
                 let filter = &columns[usize::from(source.halved)];
                 let (first, weights) = rows[usize::from(source.halved)].coarse(i);
                 let (channels, width) = (source.channels, source.width);
+                source.rows.fetch(*fetched..first + weights.len(), width * channels);
+                *fetched = first + weights.len();
                 lanes.blend(source.rows, first, weights, &mut blended[..width * channels]);
                 if channels == 1 {
                     along(lanes, filter, blended, &mut lines[source.line]);
@@ -142,28 +145,8 @@ fn along<L: Lanes>(lanes: L, filter: &Filter, row: &[i16], out: &mut [f32]) {
     if filter.is_identity() {
         let grey = 1.0 / f32::from(STEPS);
         out.iter_mut().zip(row).for_each(|(out, value)| *out = f32::from(*value) * grey);
-        return;
-    }
-    // A constant length lets the compiler unroll the sums.
-    match filter.room {
-        4 => along_by(lanes, filter, row, 4, out),
-        8 => along_by(lanes, filter, row, 8, out),
-        16 => along_by(lanes, filter, row, 16, out),
-        room => along_by(lanes, filter, row, room, out),
-    }
-}
-
-#[inline(always)]
-fn along_by<L: Lanes>(lanes: L, filter: &Filter, row: &[i16], room: usize, out: &mut [f32]) {
-    let (fours, rest) = out.as_chunks_mut::<4>();
-    let (starts, last) = filter.starts.as_chunks::<4>();
-    let weights = filter.fine.chunks_exact(4 * room);
-    for ((out, starts), weights) in fours.iter_mut().zip(starts).zip(weights) {
-        *out = lanes.four(row, starts, weights, room);
-    }
-    for (i, (out, start)) in rest.iter_mut().zip(last).enumerate() {
-        let weights = &filter.fine[(fours.len() * 4 + i) * room..][..room];
-        [*out, ..] = lanes::Plain.four(row, &[*start; 4], weights, room);
+    } else {
+        lanes.along(filter, row, out);
     }
 }
 
