@@ -15,6 +15,7 @@ use visage::{
         Picture, crop,
         scale::{self, Part},
         tensor::{Recipe, Scaler, write_rgb},
+        warp::Warper,
     },
     inference::{InferenceSettings, Tiling, manifest::LoadedModel},
     models::{self, locate},
@@ -30,7 +31,7 @@ fn step_by_step(picture: &Picture, size: (u32, u32), recipe: &Recipe) -> Array4<
     let rgb = scale::rgb_of(picture, Part::whole(picture), size.0, size.1);
     let pixels: Vec<f32> = rgb.as_raw().iter().map(|v| f32::from(*v)).collect();
     let mut tensor = Array4::zeros((1, 3, size.1 as usize, size.0 as usize));
-    write_rgb(&pixels, size.0, recipe, false, tensor.as_slice_mut().unwrap());
+    write_rgb(&pixels, size.0, recipe, tensor.as_slice_mut().unwrap());
     tensor
 }
 
@@ -93,9 +94,13 @@ fn crops() {
     let model = model("dlib-resnet").entry;
     let spec = model.embedder.clone().unwrap();
     let picture = scene::made((1920, 1080), 1);
+    let (mut warper, mut place) = (Warper::default(), vec![0.0; 150 * 150 * 3]);
     for edge in [60.0, 160.0, 300.0, 600.0] {
         let face = scene::faces((1920, 1080), edge, 1).remove(0);
-        let mut cut = || drop(black_box(embedder::cut(&picture, &face, &spec, (150, 150))));
+        let mut cut = || {
+            embedder::fill(&mut warper, &picture, &face, &spec, &model.input, &mut place);
+            black_box(&place);
+        };
         let times = turns(&mut [("cut", &mut cut)]);
         println!("face of {edge:>3} px to 150x150: {:.3} ms", times[0]);
     }

@@ -2,18 +2,27 @@
 
 use super::{Detection, Embedding, alignment};
 use crate::{
-    frame::{BBox, Picture, crop, tensor},
+    frame::{BBox, Picture, crop, tensor, warp::Warper},
     inference::{
         Input, Network, NetworkError,
-        manifest::{CropRecipe, EmbedderSpec, ModelEntry},
+        manifest::{CropRecipe, EmbedderSpec, InputSpec, ModelEntry},
     },
 };
 
 /// Crops that run together at most; larger batches do not pay on a CPU.
 const MAX_BATCH: usize = 8;
 
-/// The face as the embedder's input: R, G, B, whole numbers from 0 to 255. Empty when the landmarks allow no alignment.
-pub fn cut(picture: &Picture, detection: &Detection, spec: &EmbedderSpec, (width, height): (u32, u32)) -> Vec<f32> {
+/// The face as the embedder's input, cut out, aligned and normalised as the manifest says, into its place of a tensor. `false` when the
+/// landmarks allow no alignment, or `place` has another length.
+pub fn fill(
+    warper: &mut Warper,
+    picture: &Picture,
+    detection: &Detection,
+    spec: &EmbedderSpec,
+    input: &InputSpec,
+    place: &mut [f32],
+) -> bool {
+    let (width, height) = (input.width, input.height);
     let transform = match &spec.crop {
         CropRecipe::Landmarks { template } => {
             alignment::similarity(&detection.landmarks, &alignment::template(template))
@@ -27,13 +36,18 @@ pub fn cut(picture: &Picture, detection: &Detection, spec: &EmbedderSpec, (width
             Some(crop::box_transform(&grown, width, height))
         }
     };
-    let mut crop = transform.map(|t| crop::warp(picture, &t, width, height)).unwrap_or_default();
     // Networks are trained on, and reference embeddings made from, crops of whole grey levels.
-    crop.iter_mut().for_each(|v| *v = v.round());
-    crop
+    transform.is_some_and(|t| warper.fill(picture, &t, (width, height), &input.recipe(), true, place))
 }
 
-/// Embeds faces of one picture, in order. `input` is memory to use.
+/// Memory of one worker: the tensor, and what cutting out takes.
+#[derive(Default)]
+pub struct Memory {
+    input: Input,
+    warper: Warper,
+}
+
+/// Embeds faces of one picture, in order. `memory` is used again from call to call.
 ///
 /// # Errors
 /// When the model is no embedder, a face can't be aligned, or the network fails or answers with another shape.
@@ -42,21 +56,19 @@ pub fn embed(
     entry: &ModelEntry,
     picture: &Picture,
     detections: &[Detection],
-    input: &mut Input,
+    memory: &mut Memory,
 ) -> Result<Vec<Embedding>, NetworkError> {
     let spec = entry.embedder.as_ref().ok_or_else(|| NetworkError::Run(format!("{} is no embedder", entry.id)))?;
-    let size = (entry.input.width, entry.input.height);
+    let Memory { input, warper } = memory;
     let mut embeddings = Vec::with_capacity(detections.len());
     for chunk in detections.chunks(MAX_BATCH) {
-        let mut crops = Vec::with_capacity(chunk.len());
-        for detection in chunk {
-            let rgb = cut(picture, detection, spec, size);
-            if rgb.is_empty() {
+        input.shape_for(chunk.len(), (entry.input.width, entry.input.height), entry.input.layout);
+        for (place, detection) in input.pictures().zip(chunk) {
+            if !fill(warper, picture, detection, spec, &entry.input, place) {
                 return Err(NetworkError::Run("a face with impossible landmarks can't be aligned".into()));
             }
-            crops.push(rgb);
         }
-        embed_chunk(network, entry, spec, &crops, input, &mut embeddings)?;
+        embed_input(network, entry, spec, input, &mut embeddings)?;
     }
     Ok(embeddings)
 }
@@ -73,38 +85,38 @@ pub fn embed_crops(
     let spec = entry.embedder.as_ref().ok_or_else(|| NetworkError::Run(format!("{} is no embedder", entry.id)))?;
     let (mut embeddings, mut input) = (Vec::with_capacity(crops.len()), Input::default());
     for chunk in crops.chunks(MAX_BATCH) {
-        embed_chunk(network, entry, spec, chunk, &mut input, &mut embeddings)?;
+        input.shape_for(chunk.len(), (entry.input.width, entry.input.height), entry.input.layout);
+        for (place, rgb) in input.pictures().zip(chunk) {
+            tensor::write_rgb(rgb, entry.input.width, &entry.input.recipe(), place);
+        }
+        embed_input(network, entry, spec, &mut input, &mut embeddings)?;
     }
     Ok(embeddings)
 }
 
-fn embed_chunk(
+/// Embeds the crops of a tensor; those of a model that wants it are turned into their mirror images on the way.
+fn embed_input(
     network: &mut dyn Network,
     entry: &ModelEntry,
     spec: &EmbedderSpec,
-    crops: &[Vec<f32>],
     input: &mut Input,
     embeddings: &mut Vec<Embedding>,
 ) -> Result<(), NetworkError> {
+    let faces = input.shape()[0];
     // Row by row: the values of each crop, or their mean with those of its mirror image.
-    let mut values = vec![0.0; crops.len() * spec.size];
-    let looks: &[bool] = if spec.mirror { &[false, true] } else { &[false] };
-    for mirrored in looks {
-        input.shape_for(crops.len(), (entry.input.width, entry.input.height), entry.input.layout);
-        let recipe = entry.input.recipe();
-        for (place, rgb) in input.pictures().zip(crops) {
-            tensor::write_rgb(rgb, entry.input.width, &recipe, *mirrored, place);
+    let mut values = vec![0.0; faces * spec.size];
+    let looks: u8 = if spec.mirror { 2 } else { 1 };
+    for look in 0..looks {
+        if look > 0 {
+            let (width, recipe) = (entry.input.width, entry.input.recipe());
+            input.pictures().for_each(|crop| tensor::mirror(crop, width, &recipe));
         }
         network.run(input, &mut |outputs| {
             let output = outputs.first().filter(|output| output.data.len() == values.len()).ok_or_else(|| {
                 let shape = outputs.first().map(|output| output.shape.to_vec());
-                NetworkError::Run(format!(
-                    "output {shape:?} is not [{}, {}] as the manifest says",
-                    crops.len(),
-                    spec.size
-                ))
+                NetworkError::Run(format!("output {shape:?} is not [{faces}, {}] as the manifest says", spec.size))
             })?;
-            let share = 1.0 / looks.len() as f32;
+            let share = 1.0 / f32::from(looks);
             values.iter_mut().zip(output.data).for_each(|(sum, value)| *sum += value * share);
             Ok(())
         })?;
@@ -117,7 +129,7 @@ fn embed_chunk(
         if !vector.iter().all(|v| v.is_finite()) {
             return Err(NetworkError::Run("the embedding holds values that are not finite".into()));
         }
-        let values = vector.to_vec().into();
+        let values = (&*vector).into();
         embeddings.push(Embedding { model: entry.id.clone(), distance: spec.distance, values });
     }
     Ok(())
@@ -130,7 +142,7 @@ mod tests {
         face::Distance,
         inference::{
             Output, Reader,
-            manifest::{Calibration, ColorOrder, Convert, InputSpec, Layout, Role},
+            manifest::{Calibration, ColorOrder, Convert, Layout, Role},
         },
     };
 

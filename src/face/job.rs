@@ -10,11 +10,7 @@ use super::{
     retinaface::RetinaFace,
 };
 use crate::{
-    frame::{
-        BBox, Picture, Point,
-        scale::Part,
-        tensor::{self, Scaler},
-    },
+    frame::{BBox, Picture, Point, scale::Part, tensor::Scaler, warp::Warper},
     inference::{
         Input, Network, NetworkError, OrtSession, Output,
         manifest::ModelEntry,
@@ -90,8 +86,9 @@ pub(super) struct Buffers {
     scaler: Scaler,
     detector: Input,
     closeup: Input,
-    embedder: Input,
+    embedder: embedder::Memory,
     liveness: Input,
+    warper: Warper,
 }
 
 impl Pair {
@@ -99,18 +96,16 @@ impl Pair {
     fn refined(
         &mut self,
         picture: &Picture,
-        detections: &[Detection],
+        mut refined: Vec<Detection>,
         scale: f32,
     ) -> Result<Vec<Detection>, NetworkError> {
         let size = (refine::EDGE, refine::EDGE);
         let input = &self.detector_entry.input;
-        let mut refined = detections.to_vec();
         for detection in &mut refined {
             let Some(closeup) = Closeup::of(detection, scale) else { continue };
-            let batch = &mut self.buffers.closeup;
+            let Buffers { closeup: batch, warper, .. } = &mut self.buffers;
             batch.shape_for(1, size, input.layout);
-            let pixels = closeup.pixels(picture);
-            batch.pictures().for_each(|place| tensor::write_rgb(&pixels, size.0, &input.recipe(), false, place));
+            batch.pictures().for_each(|place| closeup.fill(warper, picture, &input.recipe(), place));
             let mut found = Vec::new();
             self.detector.run(batch, &mut |outputs| {
                 found = self.decoding.decode(outputs, size, 1, refine::MIN_SCORE)?.pop().unwrap_or_default();
@@ -127,7 +122,7 @@ impl Pair {
     fn embed(
         &mut self,
         picture: &Picture,
-        detections: &[Detection],
+        detections: Vec<Detection>,
         scale: f32,
     ) -> Result<Vec<(Embedding, Detection)>, FaceError> {
         let fail = |entry: &ModelEntry, e: NetworkError| FaceError::Model {
@@ -135,8 +130,8 @@ impl Pair {
             message: e.to_string(),
         };
         let refined = self.refined(picture, detections, scale).map_err(|e| fail(&self.detector_entry, e))?;
-        let input = &mut self.buffers.embedder;
-        let embeddings = embedder::embed(&mut self.embedder, &self.embedder_entry, picture, &refined, input);
+        let memory = &mut self.buffers.embedder;
+        let embeddings = embedder::embed(&mut self.embedder, &self.embedder_entry, picture, &refined, memory);
         let embeddings = embeddings.map_err(|e| fail(&self.embedder_entry, e))?;
         Ok(embeddings.into_iter().zip(refined).collect())
     }
@@ -171,7 +166,8 @@ impl Pair {
     fn liveness(&mut self, picture: &Picture, detections: &[Detection]) -> Result<Vec<f32>, FaceError> {
         // Never asked without a model.
         let Some((session, entry)) = &mut self.liveness else { return Err(FaceError::Stopped) };
-        liveness::score(session, entry, picture, detections, &mut self.buffers.liveness)
+        let Buffers { liveness: input, warper, .. } = &mut self.buffers;
+        liveness::score(session, entry, picture, detections, (input, warper))
             .map_err(|e| FaceError::Model { model: entry.id.to_string(), message: e.to_string() })
     }
 }
@@ -197,7 +193,7 @@ impl Runner<FaceJob> for Pair {
                     replies.push(reply);
                 }
                 Work::Embed { detections, scale, reply } => {
-                    let answer = self.embed(&job.picture, &detections, scale);
+                    let answer = self.embed(&job.picture, detections, scale);
                     // An asker that has gone needs no answer.
                     let _ = reply.send(answer);
                 }

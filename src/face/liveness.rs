@@ -5,7 +5,7 @@
 
 use super::Detection;
 use crate::{
-    frame::{BBox, Picture, crop, tensor},
+    frame::{BBox, Picture, crop, warp::Warper},
     inference::{Input, Network, NetworkError, manifest::ModelEntry},
 };
 
@@ -20,7 +20,7 @@ fn window(bbox: &BBox, grow: f32) -> BBox {
     BBox::new(c.x - half, c.y - half, c.x + half, c.y + half)
 }
 
-/// Scores faces of one picture, in order: 0 (picture, screen) to 1 (living). `input` is memory to use.
+/// Scores faces of one picture, in order: 0 (picture, screen) to 1 (living). `input` and `warper` are memory to use.
 ///
 /// # Errors
 /// When the model is none for liveness, or the network fails or answers with another shape or with no numbers.
@@ -29,7 +29,7 @@ pub fn score(
     entry: &ModelEntry,
     picture: &Picture,
     detections: &[Detection],
-    input: &mut Input,
+    (input, warper): (&mut Input, &mut Warper),
 ) -> Result<Vec<f32>, NetworkError> {
     let spec =
         entry.liveness.as_ref().ok_or_else(|| NetworkError::Run(format!("{} is no liveness model", entry.id)))?;
@@ -40,7 +40,7 @@ pub fn score(
         let recipe = entry.input.recipe();
         for (place, detection) in input.pictures().zip(chunk) {
             let to_crop = crop::box_transform(&window(&detection.bbox, spec.grow), size.0, size.1);
-            tensor::write_rgb(&crop::warp(picture, &to_crop, size.0, size.1), size.0, &recipe, false, place);
+            warper.fill(picture, &to_crop, size, &recipe, false, place);
         }
         network.run(input, &mut |outputs| {
             let output = outputs.first().filter(|t| t.data.len() == chunk.len() * spec.size).ok_or_else(|| {
@@ -122,17 +122,20 @@ mod tests {
         // Red from column 100 on, no blue.
         let picture = Picture::from_rgb(RgbImage::from_fn(200, 100, |x, _| Rgb([if x < 100 { 0 } else { 255 }, 0, 0])));
         let faces = vec![face(20.0, 30.0, 30.0, 40.0), face(140.0, 30.0, 30.0, 40.0), face(90.0, 40.0, 20.0, 20.0)];
-        let scores = score(&mut Means, &entry(0, 2), &picture, &faces, &mut Input::default()).unwrap();
+        let scores =
+            score(&mut Means, &entry(0, 2), &picture, &faces, (&mut Input::default(), &mut Warper::default())).unwrap();
         assert!(scores[0] < 0.01 && scores[1] > 0.99 && (scores[2] - 0.5).abs() < 0.05, "{scores:?}");
         // A box of 20 x 10 is shown with its surroundings: a square of 28.
         assert_eq!(window(&BBox::new(10.0, 10.0, 30.0, 20.0), 1.4), BBox::new(6.0, 1.0, 34.0, 29.0));
         let many = vec![face(140.0, 30.0, 30.0, 40.0); MAX_BATCH + 1];
         assert_eq!(
-            score(&mut Means, &entry(0, 2), &picture, &many, &mut Input::default()).unwrap().len(),
+            score(&mut Means, &entry(0, 2), &picture, &many, (&mut Input::default(), &mut Warper::default()))
+                .unwrap()
+                .len(),
             MAX_BATCH + 1
         );
         assert_eq!(
-            score(&mut Means, &entry(1, 2), &picture, &faces, &mut Input::default()).unwrap(),
+            score(&mut Means, &entry(1, 2), &picture, &faces, (&mut Input::default(), &mut Warper::default())).unwrap(),
             [0.0; 3],
             "the other value"
         );
@@ -142,7 +145,9 @@ mod tests {
     fn another_shape_is_an_error() {
         let picture = Picture::from_rgb(RgbImage::new(50, 50));
         let faces = [face(10.0, 10.0, 20.0, 20.0)];
-        let error = score(&mut Means, &entry(0, 3), &picture, &faces, &mut Input::default()).unwrap_err().to_string();
+        let error = score(&mut Means, &entry(0, 3), &picture, &faces, (&mut Input::default(), &mut Warper::default()))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("not [1, 3]"), "{error}");
     }
 }

@@ -5,7 +5,7 @@
 //! [`Closeup::landmarks`] brings what it finds there back into the frame. Pure; docs/small-faces.md has the figures.
 
 use super::{Detection, Landmarks};
-use crate::frame::{BBox, Picture, Point, Similarity, crop};
+use crate::frame::{BBox, Picture, Point, Similarity, crop, tensor::Recipe, warp::Warper};
 
 /// Edge of the close-up, pixels: the face takes half of it.
 pub const EDGE: u32 = 128;
@@ -39,9 +39,9 @@ impl Closeup {
         Some(Self { to_crop: crop::box_transform(&square, EDGE, EDGE), sought: detection.bbox })
     }
 
-    /// Its pixels: R, G, B, 0 to 255, row by row, `EDGE` x `EDGE`; black beyond the frame.
-    pub fn pixels(&self, picture: &Picture) -> Vec<f32> {
-        crop::warp(picture, &self.to_crop, EDGE, EDGE)
+    /// Its pixels, `EDGE` x `EDGE`, black beyond the frame, into their place of a tensor.
+    pub fn fill(&self, warper: &mut Warper, picture: &Picture, recipe: &Recipe, place: &mut [f32]) {
+        warper.fill(picture, &self.to_crop, (EDGE, EDGE), recipe, false, place);
     }
 
     /// Landmarks in the frame from what was found in the close-up; `None` when the face was not found again.
@@ -103,7 +103,9 @@ mod tests {
         let image = image::RgbImage::from_fn(200, 200, |x, y| {
             image::Rgb([if (100..160).contains(&x) && (40..100).contains(&y) { 200 } else { 10 }; 3])
         });
-        let pixels = Closeup::of(&detection(100.0, 40.0, 60.0), 0.25).unwrap().pixels(&Picture::from_rgb(image));
+        let mut pixels = vec![f32::NAN; (EDGE * EDGE * 3) as usize];
+        let closeup = Closeup::of(&detection(100.0, 40.0, 60.0), 0.25).unwrap();
+        closeup.fill(&mut Warper::default(), &Picture::from_rgb(image), &crop::PLAIN, &mut pixels);
         let at = |x: usize, y: usize| pixels[(y * EDGE as usize + x) * 3];
         assert!(at(64, 64) == 200.0 && at(36, 36) == 200.0 && at(20, 64) == 10.0 && at(64, 110) == 10.0);
     }

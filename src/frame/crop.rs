@@ -4,108 +4,17 @@ use bytes::Bytes;
 use image::{RgbImage, error::EncodingError};
 use jpeg_encoder::{ColorType, Encoder};
 
-use super::{
-    BBox, Point, Similarity,
-    planes::{Picture, PixelFormat, Plane},
-    scale::{self, ToRgb},
-};
+use super::{BBox, Point, Similarity, planes::Picture, scale, tensor::Recipe, warp::Warper};
 
-/// Samples a picture at real coordinates; integers are pixel centres, outside is black.
-struct Sampler<'a> {
-    planes: [Plane<'a>; 3],
-    format: PixelFormat,
-    size: (u32, u32),
-    to_rgb: ToRgb,
-}
+/// The values of a crop as they are: R, G, B of a pixel beside each other, 0 to 255.
+pub const PLAIN: Recipe = Recipe { bgr: false, interleaved: true, mean: [0.0; 3], scale: [1.0; 3] };
 
-impl<'a> Sampler<'a> {
-    fn new(picture: &'a Picture) -> Self {
-        let format = picture.format();
-        let second = if format == PixelFormat::Rgb { 0 } else { 1 };
-        let third = if format == PixelFormat::I420 { 2 } else { second };
-        Self {
-            planes: [picture.plane(0), picture.plane(second), picture.plane(third)],
-            format,
-            size: (picture.width(), picture.height()),
-            to_rgb: ToRgb::new(picture.color()),
-        }
-    }
-
-    /// One channel, bilinear; `outside` is the value beyond the border.
-    #[inline]
-    fn at(&self, plane: usize, (step, offset): (usize, usize), size: (u32, u32), x: f32, y: f32, outside: f32) -> f32 {
-        let p = &self.planes[plane];
-        // Truncation is the floor from 0 on, and four neighbours inside need no questions: nearly every sample of a face.
-        let (xi, yi) = (x as i32, y as i32);
-        if x >= 0.0 && y >= 0.0 && xi + 1 < size.0 as i32 && yi + 1 < size.1 as i32 {
-            let (fx, fy) = (x - xi as f32, y - yi as f32);
-            let above = yi as usize * p.stride + xi as usize * step + offset;
-            let rows = (p.data.get(above..=above + step), p.data.get(above + p.stride..=above + p.stride + step));
-            if let (Some(a), Some(b)) = rows {
-                let across = |row: &[u8]| f32::from(row[0]) * (1.0 - fx) + f32::from(row[row.len() - 1]) * fx;
-                return across(a) * (1.0 - fy) + across(b) * fy;
-            }
-        }
-        let (x0, y0) = (x.floor(), y.floor());
-        let (fx, fy) = (x - x0, y - y0);
-        let get = |xi: f32, yi: f32| -> f32 {
-            if xi < 0.0 || yi < 0.0 || xi >= size.0 as f32 || yi >= size.1 as f32 {
-                return outside;
-            }
-            let index = yi as usize * p.stride + xi as usize * step + offset;
-            p.data.get(index).map_or(outside, |v| f32::from(*v))
-        };
-        let top = get(x0, y0) * (1.0 - fx) + get(x0 + 1.0, y0) * fx;
-        let bottom = get(x0, y0 + 1.0) * (1.0 - fx) + get(x0 + 1.0, y0 + 1.0) * fx;
-        top * (1.0 - fy) + bottom * fy
-    }
-
-    fn rgb(&self, x: f32, y: f32) -> [f32; 3] {
-        if self.format == PixelFormat::Rgb {
-            return [0, 1, 2].map(|c| self.at(0, (3, c), self.size, x, y, 0.0));
-        }
-        let luma_inside = x > -1.0 && y > -1.0 && x < self.size.0 as f32 && y < self.size.1 as f32;
-        if !luma_inside {
-            return [0.0; 3];
-        }
-        let chroma = (self.size.0.div_ceil(2), self.size.1.div_ceil(2));
-        // Chroma is sited between two rows and, as MPEG-2 does, on every second column; the border repeats.
-        let (cx, cy) = (x / 2.0, (y - 0.5) / 2.0);
-        let (cx, cy) = (cx.clamp(0.0, chroma.0 as f32 - 1.0), cy.clamp(0.0, chroma.1 as f32 - 1.0));
-        let luma = self.at(0, (1, 0), self.size, x, y, 16.0);
-        let (u, v) = if self.format == PixelFormat::I420 {
-            (self.at(1, (1, 0), chroma, cx, cy, 128.0), self.at(2, (1, 0), chroma, cx, cy, 128.0))
-        } else {
-            (self.at(1, (2, 0), chroma, cx, cy, 128.0), self.at(1, (2, 1), chroma, cx, cy, 128.0))
-        };
-        self.to_rgb.convert(luma, u, v)
-    }
-}
-
-/// A crop of `width` x `height` pixels, channels R, G, B from 0 to 255, row by row: `to_crop` maps picture points to crop points.
-///
-/// Bilinear, black beyond the border, as `cv2.warpAffine` does it. Where the crop shrinks the face by more than two, each pixel is
-/// the mean of several samples, so that nothing aliases. Empty when the transform is degenerate.
+/// A crop of `width` x `height` pixels, channels R, G, B from 0 to 255, row by row: `to_crop` maps picture points to crop points. As
+/// [`Warper::fill`], for callers who keep no buffers. Empty when the transform is degenerate.
 pub fn warp(picture: &Picture, to_crop: &Similarity, width: u32, height: u32) -> Vec<f32> {
-    let mut out = Vec::with_capacity(width as usize * height as usize * 3);
-    let Some(to_picture) = to_crop.inverse() else { return out };
-    let sampler = Sampler::new(picture);
-    let shrink = to_picture.scale();
-    let samples = if shrink > 2.0 { (shrink.ceil() as u32).min(8) } else { 1 };
-    let weight = 1.0 / (samples * samples) as f32;
-    let offset = |i: u32| (i as f32 + 0.5) / samples as f32 - 0.5;
-    for v in 0..height {
-        for u in 0..width {
-            let mut sum = [0f32; 3];
-            for j in 0..samples {
-                for i in 0..samples {
-                    let p = to_picture.apply(Point::new(u as f32 + offset(i), v as f32 + offset(j)));
-                    let rgb = sampler.rgb(p.x, p.y);
-                    sum.iter_mut().zip(rgb).for_each(|(s, c)| *s += c * weight);
-                }
-            }
-            out.extend_from_slice(&sum);
-        }
+    let mut out = vec![0.0; width as usize * height as usize * 3];
+    if !Warper::default().fill(picture, to_crop, (width, height), &PLAIN, false, &mut out) {
+        out.clear();
     }
     out
 }

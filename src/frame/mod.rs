@@ -1,19 +1,25 @@
 //! What a camera saw: frames, their pixels, and what is cut out of them.
 //!
-//! In: mapped decoder buffers ([`Pixels`]) or a picture sent by a user ([`still`]). Out: a detector input ([`scale`]), a face
+//! In: mapped decoder buffers ([`Pixels`]) or a picture sent by a user ([`still`]). Out: a detector input ([`tensor`]), a face
 //! crop ([`crop`]), a JPEG. Pixels are shared, never copied on the way. Absent on purpose: GStreamer, models, faces.
 
 pub mod annotate;
 pub mod contact_sheet;
 pub mod crop;
+mod filter;
 pub mod geometry;
+mod lanes;
 pub mod lettering;
 pub mod luma;
 pub mod planes;
 pub mod region;
+mod resample;
 pub mod scale;
 pub mod still;
 pub mod tensor;
+pub mod warp;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,10 @@
-//! Pixels → a network's input, straight into its tensor: planes are scaled where they lie, then colour conversion, order of channels
-//! and normalisation are one pass over the small planes. All buffers are kept, so a steady stream allocates nothing here.
+//! Pixels → a network's input, straight into its tensor: rows of R, G, B come from [`super::resample`] or [`super::warp`], one at a time,
+//! and get their order of channels and normalisation here. All buffers are kept, so a steady stream allocates nothing.
 
 use super::{
     planes::Picture,
-    scale::{Part, Planes, Rows, Scaled, ToRgb},
+    resample::{Resampler, Sink},
+    scale::Part,
 };
 
 /// How a pixel becomes values of a tensor: `value = (pixel - mean[c]) * scale[c]`, pixel 0 to 255.
@@ -27,38 +28,44 @@ impl Recipe {
     }
 }
 
-/// Writes R, G, B values (0 to 255, row by row) into a picture's place of a tensor; each row backwards where `mirrored`.
+/// Writes R, G, B values (0 to 255, row by row) into a picture's place of a tensor.
 ///
 /// Nothing is written when the lengths do not agree: both are `3 * width * height` values.
-pub fn write_rgb(rgb: &[f32], width: u32, recipe: &Recipe, mirrored: bool, out: &mut [f32]) {
+pub fn write_rgb(rgb: &[f32], width: u32, recipe: &Recipe, out: &mut [f32]) {
     let (w, (mean, scale)) = (width as usize, recipe.by_rgb());
     if rgb.len() != out.len() || w == 0 || !rgb.len().is_multiple_of(3 * w) {
         return;
     }
-    let value = |p: &[f32; 3], c: usize| (p[c] - mean[c]) * scale[c];
     let n = rgb.len() / 3;
-    for (row, pixels) in rgb.as_chunks::<3>().0.chunks_exact(w).enumerate() {
-        let at = |column: usize| row * w + if mirrored { w - 1 - column } else { column };
-        for (column, pixel) in pixels.iter().enumerate() {
-            for c in 0..3 {
-                let channel = if recipe.bgr { 2 - c } else { c };
-                let place = if recipe.interleaved { at(column) * 3 + channel } else { channel * n + at(column) };
-                out[place] = value(pixel, c);
-            }
+    for (i, pixel) in rgb.as_chunks::<3>().0.iter().enumerate() {
+        for c in 0..3 {
+            let channel = if recipe.bgr { 2 - c } else { c };
+            let place = if recipe.interleaved { i * 3 + channel } else { channel * n + i };
+            out[place] = (pixel[c] - mean[c]) * scale[c];
         }
+    }
+}
+
+/// Turns every row of a picture in its place of a tensor around: what was written becomes its mirror image.
+pub fn mirror(values: &mut [f32], width: u32, recipe: &Recipe) {
+    let w = width as usize;
+    if w == 0 {
+        return;
+    }
+    if recipe.interleaved {
+        values.chunks_exact_mut(3 * w).for_each(|row| row.as_chunks_mut::<3>().0.reverse());
+    } else {
+        values.chunks_exact_mut(w).for_each(<[f32]>::reverse);
     }
 }
 
 /// Scales and converts pictures; one for each worker, with its buffers.
 #[derive(Default)]
-pub struct Scaler {
-    planes: Planes,
-    line: Vec<f32>,
-}
+pub struct Scaler(Resampler);
 
 impl Scaler {
     /// A part of a picture, scaled to `width` x `height`, into its place of a tensor: `3 * width * height` values. What lies beyond
-    /// the picture is 0 in every plane. Values of YCbCr pictures are not rounded to whole grey levels.
+    /// the picture is 0 in every plane. Values are not rounded to whole grey levels.
     ///
     /// Nothing is written when `out` has another length.
     pub fn fill(
@@ -69,72 +76,60 @@ impl Scaler {
         recipe: &Recipe,
         out: &mut [f32],
     ) {
-        let (w, h) = (width as usize, height as usize);
-        if out.len() != 3 * w * h || w == 0 || h == 0 {
-            return;
+        if let Some(place) = Place::new(out, (width, height), recipe) {
+            self.0.run(picture, part, (width, height), place);
         }
-        let scaled = self.planes.scaled(picture, part, (width, height));
-        if recipe.interleaved {
-            self.line.resize(3 * w, 0.0);
-            for (i, to) in out.chunks_exact_mut(3 * w).enumerate() {
-                let (a, rest) = self.line.split_at_mut(w);
-                let (b, c) = rest.split_at_mut(w);
-                line(&scaled, i, recipe, [a, b, c]);
-                let values = self.line.iter().zip(&self.line[w..]).zip(&self.line[2 * w..]);
-                to.as_chunks_mut::<3>().0.iter_mut().zip(values).for_each(|(to, ((a, b), c))| *to = [*a, *b, *c]);
+    }
+}
+
+/// A picture's place in a tensor: takes rows from top to bottom.
+pub(super) struct Place<'a> {
+    planes: [&'a mut [f32]; 3],
+    width: usize,
+    interleaved: bool,
+    /// Blue first in an interleaved place.
+    turn: bool,
+    mean: [f32; 3],
+    scale: [f32; 3],
+}
+
+impl<'a> Place<'a> {
+    /// `None` when there are not `3 * width * height` values, or none.
+    pub(super) fn new(out: &'a mut [f32], (width, height): (u32, u32), recipe: &Recipe) -> Option<Self> {
+        let n = width as usize * height as usize;
+        if n == 0 || out.len() != 3 * n {
+            return None;
+        }
+        let (mean, scale) = recipe.by_rgb();
+        let planes = if recipe.interleaved {
+            [out, &mut [], &mut []]
+        } else {
+            let (first, rest) = out.split_at_mut(n);
+            let (second, third) = rest.split_at_mut(n);
+            if recipe.bgr { [third, second, first] } else { [first, second, third] }
+        };
+        let turn = recipe.interleaved && recipe.bgr;
+        Some(Self { planes, width: width as usize, interleaved: recipe.interleaved, turn, mean, scale })
+    }
+}
+
+impl Sink for Place<'_> {
+    #[inline(always)]
+    fn row(&mut self, i: usize, rgb: [&[f32]; 3]) {
+        let (w, mean, scale) = (self.width, self.mean, self.scale);
+        if !self.interleaved {
+            for (((plane, line), mean), scale) in self.planes.iter_mut().zip(rgb).zip(mean).zip(scale) {
+                let row = &mut plane[i * w..(i + 1) * w];
+                row.iter_mut().zip(line).for_each(|(out, value)| *out = (value - mean) * scale);
             }
             return;
         }
-        let (a, rest) = out.split_at_mut(w * h);
-        let (b, c) = rest.split_at_mut(w * h);
-        for i in 0..h {
-            let at = i * w..(i + 1) * w;
-            line(&scaled, i, recipe, [&mut a[at.clone()], &mut b[at.clone()], &mut c[at]]);
+        let row = &mut self.planes[0][i * 3 * w..(i + 1) * 3 * w];
+        let [a, b, c] = if self.turn { [2, 1, 0] } else { [0, 1, 2] };
+        for (((pixel, r), g), bl) in row.as_chunks_mut::<3>().0.iter_mut().zip(rgb[0]).zip(rgb[1]).zip(rgb[2]) {
+            let values = [(r - mean[0]) * scale[0], (g - mean[1]) * scale[1], (bl - mean[2]) * scale[2]];
+            *pixel = [values[a], values[b], values[c]];
         }
-    }
-}
-
-/// Row `i` as three rows of values in the tensor's order of channels.
-fn line(scaled: &Scaled<'_>, i: usize, recipe: &Recipe, [first, second, third]: [&mut [f32]; 3]) {
-    let (mean, scale) = recipe.by_rgb();
-    let out = if recipe.bgr { [third, second, first] } else { [first, second, third] };
-    match scaled {
-        Scaled::Rgb(rgb) => from_rgb(rgb.row(i), mean, scale, out),
-        Scaled::I420(to_rgb, y, u, v) => {
-            let uv = u.row(i).iter().copied().zip(v.row(i).iter().copied());
-            from_yuv(to_rgb, y, i, uv, mean, scale, out);
-        }
-        Scaled::Nv12(to_rgb, y, uv) => {
-            let uv = uv.row(i).as_chunks::<2>().0.iter().map(|[u, v]| (*u, *v));
-            from_yuv(to_rgb, y, i, uv, mean, scale, out);
-        }
-    }
-}
-
-fn from_rgb(rgb: &[u8], mean: [f32; 3], scale: [f32; 3], [r, g, b]: [&mut [f32]; 3]) {
-    for (((pixel, r), g), b) in rgb.as_chunks::<3>().0.iter().zip(r).zip(g).zip(b) {
-        *r = (f32::from(pixel[0]) - mean[0]) * scale[0];
-        *g = (f32::from(pixel[1]) - mean[1]) * scale[1];
-        *b = (f32::from(pixel[2]) - mean[2]) * scale[2];
-    }
-}
-
-/// Plain iterators over rows of one length: the compiler makes vector code of them.
-#[inline]
-fn from_yuv(
-    to_rgb: &ToRgb,
-    y: &Rows<'_>,
-    i: usize,
-    uv: impl Iterator<Item = (u8, u8)>,
-    mean: [f32; 3],
-    scale: [f32; 3],
-    [r, g, b]: [&mut [f32]; 3],
-) {
-    for ((((y, (u, v)), r), g), b) in y.row(i).iter().zip(uv).zip(r).zip(g).zip(b) {
-        let rgb = to_rgb.convert(f32::from(*y), f32::from(u), f32::from(v));
-        *r = (rgb[0] - mean[0]) * scale[0];
-        *g = (rgb[1] - mean[1]) * scale[1];
-        *b = (rgb[2] - mean[2]) * scale[2];
     }
 }
 
@@ -195,7 +190,7 @@ mod tests {
     fn slowly(picture: &Picture, part: Part, (w, h): (u32, u32), recipe: &Recipe) -> Vec<f32> {
         let rgb: Vec<f32> = scale::rgb_of(picture, part, w, h).as_raw().iter().map(|v| f32::from(*v)).collect();
         let mut out = vec![0.0; rgb.len()];
-        write_rgb(&rgb, w, recipe, false, &mut out);
+        write_rgb(&rgb, w, recipe, &mut out);
         out
     }
 
@@ -254,7 +249,7 @@ mod tests {
         }
         let mut short = vec![5.0; 7];
         Scaler::default().fill(&picture, Part::whole(&picture), (6, 4), &recipe(true, false), &mut short);
-        write_rgb(&[1.0; 12], 2, &recipe(true, false), false, &mut short);
+        write_rgb(&[1.0; 12], 2, &recipe(true, false), &mut short);
         assert_eq!(short, [5.0; 7]);
     }
 
@@ -263,14 +258,14 @@ mod tests {
         let rgb = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0];
         let mut recipe = Recipe { bgr: true, interleaved: false, mean: [1.0, 2.0, 3.0], scale: [1.0, 1.0, 0.5] };
         let mut out = [0.0; 6];
-        write_rgb(&rgb, 2, &recipe, false, &mut out);
+        write_rgb(&rgb, 2, &recipe, &mut out);
         assert_eq!(out, [29.0, 59.0, 18.0, 48.0, 3.5, 18.5]);
-        write_rgb(&rgb, 2, &recipe, true, &mut out);
+        mirror(&mut out, 2, &recipe);
         assert_eq!(out, [59.0, 29.0, 48.0, 18.0, 18.5, 3.5]);
         (recipe.interleaved, recipe.bgr) = (true, false);
-        write_rgb(&rgb, 2, &recipe, false, &mut out);
+        write_rgb(&rgb, 2, &recipe, &mut out);
         assert_eq!(out, [9.0, 18.0, 13.5, 39.0, 48.0, 28.5]);
-        write_rgb(&rgb, 2, &recipe, true, &mut out);
+        mirror(&mut out, 2, &recipe);
         assert_eq!(out, [39.0, 48.0, 28.5, 9.0, 18.0, 13.5]);
     }
 }

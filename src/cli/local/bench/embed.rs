@@ -17,7 +17,7 @@ use crate::{
         output::{Io, cell},
     },
     face::embedder,
-    frame::tensor,
+    frame::warp::Warper,
     inference::Input,
 };
 
@@ -56,11 +56,10 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     let (entry, path) = (embedder.entry.clone(), embedder.path.clone());
     let spec = entry.embedder.clone().ok_or_else(|| Failure::usage(format!("model {} is no embedder", entry.id)))?;
     let size = (entry.input.width, entry.input.height);
-    let mut input = Input::default();
+    let (mut input, mut warper) = (Input::default(), Warper::default());
     input.shape_for(common.batch, size, entry.input.layout);
     for (place, face) in input.pictures().zip(&faces) {
-        let crop = embedder::cut(&picture, face, &spec, size);
-        tensor::write_rgb(&crop, size.0, &entry.input.recipe(), false, place);
+        embedder::fill(&mut warper, &picture, face, &spec, &entry.input, place);
     }
     let mut bare = Bare::load(&inference, &path, input)?;
     let engine = Setup::engine(inference, detector, embedder).await?;
@@ -72,8 +71,10 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     engine.shutdown().await;
     let found = measured?.0.compared(common.batch);
 
+    let mut place = vec![0.0; size.0 as usize * size.1 as usize * 3];
     let crop = timed(PART, || {
-        std::hint::black_box(embedder::cut(&picture, &faces[0], &spec, size));
+        embedder::fill(&mut warper, &picture, &faces[0], &spec, &entry.input, &mut place);
+        std::hint::black_box(&place);
     });
     if io.json {
         let mut object = serde_json::to_value(found).map_err(|e| Failure::new("no figures").because(&e))?;
