@@ -7,7 +7,7 @@ const COARSE: i32 = 1 << 16;
 /// Weights below it are none.
 const LEAST: f64 = 1e-5;
 
-/// The source pixels of each pixel of a line that is scaled from one length to another, and their weights; kept from line to line.
+/// The source pixels of each pixel of a line that is scaled from one length to another, and their weights.
 ///
 /// Pixel `i` lies at `(i + 0.5) * from / to` in the source. A source pixel at distance `d` counts `1 - d / max(1, from / to)`, where that
 /// is more than 0; weights are divided by their sum, so a border repeats nothing. It is what Pillow's `BILINEAR` does.
@@ -44,22 +44,21 @@ pub(super) struct Group {
 }
 
 impl Filter {
-    /// Makes it the filter from one length to another; no work where it is already.
-    pub(super) fn set(&mut self, from: u32, to: u32) {
-        if (self.from, self.to) == (from, to) {
-            return;
-        }
-        (self.from, self.to) = (from, to);
-        self.starts.clear();
-        self.counts.clear();
-        self.fine.clear();
-        self.coarse.clear();
+    /// The filter from one length to another.
+    pub(super) fn new(from: u32, to: u32) -> Self {
+        let mut filter = Self { from, to, ..Self::default() };
+        filter.fill();
+        filter
+    }
+
+    fn fill(&mut self) {
+        let (from, to) = (self.from, self.to);
         let scale = f64::from(from) / f64::from(to.max(1));
         let wide = scale.max(1.0);
         // As many as fit between two zeros of the triangle.
         let most = ((2.0 * wide).ceil() as usize).min(from as usize);
         self.room = if most <= 4 { 4 } else { most.next_multiple_of(8) };
-        let mut weights = Vec::with_capacity(most + 2);
+        let (mut weights, mut rounded) = (Vec::with_capacity(most + 2), Vec::new());
         for i in 0..to {
             let center = (f64::from(i) + 0.5) * scale;
             let first = (center - wide).floor().max(0.0) as u32;
@@ -71,23 +70,23 @@ impl Filter {
             self.counts.push(weights.len() as u32);
             let sum: f64 = weights.iter().map(|(_, w)| w).sum();
             let largest = (0..weights.len()).max_by(|a, b| weights[*a].1.total_cmp(&weights[*b].1)).unwrap_or(0);
-            let whole = |total: i32| {
-                let mut rounded: Vec<i32> =
-                    weights.iter().map(|(_, w)| (w / sum * f64::from(total)).round() as i32).collect();
-                let missing = total - rounded.iter().sum::<i32>();
+            rounded.clear();
+            for total in [FINE, COARSE] {
+                let begun = rounded.len();
+                rounded.extend(weights.iter().map(|(_, w)| (w / sum * f64::from(total)).round() as i32));
                 // What rounding leaves over matters least where most is.
-                rounded.iter_mut().skip(largest).take(1).for_each(|w| *w += missing);
-                rounded.resize(self.room, 0);
-                rounded
-            };
-            self.fine.extend(whole(FINE).into_iter().map(|w| w as i16));
-            self.coarse.extend(whole(COARSE).into_iter().map(|w| w.min(COARSE - 1) as u16));
+                let missing = total - rounded[begun..].iter().sum::<i32>();
+                rounded[begun..].iter_mut().skip(largest).take(1).for_each(|w| *w += missing);
+                rounded.resize(begun + self.room, 0);
+            }
+            let (fine, coarse) = rounded.split_at(self.room);
+            self.fine.extend(fine.iter().map(|w| *w as i16));
+            self.coarse.extend(coarse.iter().map(|w| (*w).min(COARSE - 1) as u16));
         }
         self.group();
     }
 
     fn group(&mut self) {
-        self.groups.clear();
         let pairs = self.counts.iter().max().map_or(0, |count| count.div_ceil(2)) as usize;
         for (i, starts) in self.starts.chunks(16).enumerate() {
             let (first, last) = (starts[0], starts[starts.len() - 1]);
@@ -119,14 +118,48 @@ impl Filter {
     }
 }
 
+/// Filters that are kept: cameras of several sizes, and tiles beside whole pictures, take turns.
+const KEPT: usize = 16;
+
+/// The filters used last, each with the number of the call that asked for it last.
+#[derive(Default)]
+pub(super) struct Filters {
+    kept: Vec<(u64, Filter)>,
+    calls: u64,
+}
+
+impl Filters {
+    /// Where the filter from one length to another is. What the last few calls answered stays where it is.
+    pub(super) fn find(&mut self, from: u32, to: u32) -> usize {
+        self.calls += 1;
+        let known = self.kept.iter().position(|(_, filter)| (filter.from, filter.to) == (from, to));
+        let at = known.unwrap_or_else(|| {
+            let new = (0, Filter::new(from, to));
+            if self.kept.len() < KEPT {
+                self.kept.push(new);
+                return self.kept.len() - 1;
+            }
+            let longest_ago = (0..KEPT).min_by_key(|at| self.kept[*at].0).unwrap_or(0);
+            self.kept[longest_ago] = new;
+            longest_ago
+        });
+        self.kept[at].0 = self.calls;
+        at
+    }
+
+    /// The filter at a place.
+    pub(super) fn at(&self, place: usize) -> &Filter {
+        &self.kept[place].1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_third_is_one_two_three_two_one() {
-        let mut filter = Filter::default();
-        filter.set(30, 10);
+        let filter = Filter::new(30, 10);
         let (start, weights) = filter.coarse(4);
         assert_eq!((start, filter.room), (11, 8));
         for (weight, ninths) in weights.iter().zip([1.0, 2.0, 3.0, 2.0, 1.0]) {
@@ -136,10 +169,9 @@ mod tests {
 
     #[test]
     fn weights_sum_to_one_lie_in_the_line_and_are_symmetric() {
-        let mut filter = Filter::default();
         for (from, to) in [(1920, 640), (960, 640), (1, 7), (7, 1), (5, 5), (100, 99), (99, 100), (8192, 32), (1000, 3)]
         {
-            filter.set(from, to);
+            let filter = Filter::new(from, to);
             assert_eq!(filter.starts.len(), to as usize);
             assert_eq!(filter.is_identity(), from == to);
             for i in 0..to as usize {
@@ -157,5 +189,17 @@ mod tests {
                 assert!(coarse.iter().zip(backwards).all(|(a, b)| (i32::from(*a) - i32::from(*b)).abs() <= most));
             }
         }
+    }
+
+    #[test]
+    fn filters_are_kept_and_those_just_asked_for_are_not_replaced() {
+        let mut filters = Filters::default();
+        for round in 1..100u32 {
+            // The first is asked for all the time, the others are new.
+            let asked = [(640, 360), (round * 7, 5), (round * 9, 4), (round * 11, 3)];
+            let found = asked.map(|(from, to)| (filters.find(from, to), Filter::new(from, to)));
+            assert!(found.iter().all(|(at, filter)| filters.at(*at) == filter), "{round}");
+        }
+        assert_eq!(filters.kept.len(), KEPT);
     }
 }

@@ -227,10 +227,8 @@ mod tests {
     fn wide_and_plain_sums_are_the_same_and_near_the_exact_ones() {
         let (width, height, stride) = (203, 40, 210);
         let data: Vec<u8> = (0..stride * height).map(|i| (i * i * 7 + i / 3 * 89) as u8).collect();
-        let (mut vertical, mut horizontal) = (Filter::default(), Filter::default());
         for (rows, columns) in [(40, 200), (20, 140), (13, 68), (7, 20), (80, 404), (3, 4), (30, 77), (21, 203)] {
-            vertical.set(height as u32, rows);
-            horizontal.set(width as u32, columns);
+            let (vertical, horizontal) = (Filter::new(height as u32, rows), Filter::new(width as u32, columns));
             for cut in [stride * height, stride * 25 + 70] {
                 let rows = Rows { data: &data[..cut], stride };
                 let sums = |run: &dyn Fn(Both<'_>)| {

@@ -3,7 +3,7 @@
 //! picture is kept, and a steady stream allocates nothing.
 
 use super::{
-    filter::Filter,
+    filter::{Filter, Filters},
     lanes::{self, Lanes, Rows, STEPS},
     planes::{Picture, PixelFormat, Plane},
     scale::{Part, ToRgb},
@@ -35,11 +35,10 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The filters along and across, of the picture and of its halved planes, and lines of pixels.
+/// Filters and lines of pixels, kept from picture to picture.
 #[derive(Default)]
 pub(super) struct Resampler {
-    columns: [Filter; 2],
-    rows: [Filter; 2],
+    filters: Filters,
     blended: Vec<i16>,
     split: Vec<i16>,
     lines: [Vec<f32>; 3],
@@ -77,22 +76,27 @@ impl Resampler {
         to_rgb: Option<ToRgb>,
         sink: impl Sink,
     ) {
-        for (of, columns, rows) in [(part, 0, 0), (half, 1, 1)] {
-            self.columns[columns].set(of.width, size.0);
-            self.rows[rows].set(of.height, size.1);
-        }
-        let room = self.columns.iter().map(lanes::beyond).max().unwrap_or_default();
+        let found =
+            [part, half].map(|part| (self.filters.find(part.width, size.0), self.filters.find(part.height, size.1)));
+        let beyond =
+            found.iter().map(|(columns, _)| lanes::beyond(self.filters.at(*columns))).max().unwrap_or_default();
         let widest = sources.iter().map(|source| source.width * source.channels).max().unwrap_or_default();
         // Sums may read beyond a row, where weights are 0.
-        self.blended.resize(widest + room, 0);
-        self.split.resize(part.width as usize + room, 0);
+        self.blended.resize(widest + beyond, 0);
+        self.split.resize(part.width as usize + beyond, 0);
         self.lines.iter_mut().for_each(|line| line.resize(size.0 as usize, 0.0));
-        lanes::vectorized(Pass { resampler: self, sources, to_rgb, height: size.1 as usize, sink });
+        let Self { filters, blended, split, lines } = self;
+        let filters = found.map(|(columns, rows)| (filters.at(columns), filters.at(rows)));
+        lanes::vectorized(Pass { filters, blended, split, lines, sources, to_rgb, height: size.1 as usize, sink });
     }
 }
 
 struct Pass<'a, 'b, S> {
-    resampler: &'a mut Resampler,
+    /// Along and across, of the picture and of its halved planes.
+    filters: [(&'a Filter, &'a Filter); 2],
+    blended: &'a mut [i16],
+    split: &'a mut [i16],
+    lines: &'a mut [Vec<f32>; 3],
     sources: &'a [Source<'b>],
     to_rgb: Option<ToRgb>,
     height: usize,
@@ -101,19 +105,19 @@ struct Pass<'a, 'b, S> {
 
 impl<S: Sink> lanes::Work for Pass<'_, '_, S> {
     #[inline(always)]
-    fn run<L: Lanes>(mut self, lanes: L) {
-        let Resampler { columns, rows, blended, split, lines } = self.resampler;
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self { filters, blended, split, lines, sources, to_rgb, height, mut sink } = self;
         let mut fetched = [0; 3];
-        for i in 0..self.height {
-            for (source, fetched) in self.sources.iter().zip(&mut fetched) {
-                let filter = &columns[usize::from(source.halved)];
-                let (first, weights) = rows[usize::from(source.halved)].coarse(i);
+        for i in 0..height {
+            for (source, fetched) in sources.iter().zip(&mut fetched) {
+                let (columns, rows) = filters[usize::from(source.halved)];
+                let (first, weights) = rows.coarse(i);
                 let (channels, width) = (source.channels, source.width);
                 source.rows.fetch(*fetched..first + weights.len(), width * channels);
                 *fetched = first + weights.len();
                 lanes.blend(source.rows, first, weights, &mut blended[..width * channels]);
                 if channels == 1 {
-                    along(lanes, filter, blended, &mut lines[source.line]);
+                    along(lanes, columns, blended, &mut lines[source.line]);
                     continue;
                 }
                 for (channel, line) in lines[source.line..].iter_mut().take(channels).enumerate() {
@@ -121,14 +125,14 @@ impl<S: Sink> lanes::Work for Pass<'_, '_, S> {
                         2 => split_from::<2>(blended, channel, &mut split[..width]),
                         _ => split_from::<3>(blended, channel, &mut split[..width]),
                     }
-                    along(lanes, filter, split, line);
+                    along(lanes, columns, split, line);
                 }
             }
             let [r, g, b] = &mut *lines;
-            if let Some(to_rgb) = self.to_rgb {
+            if let Some(to_rgb) = to_rgb {
                 to_rgb.lines([r, g, b]);
             }
-            self.sink.row(i, [r, g, b]);
+            sink.row(i, [r, g, b]);
         }
     }
 }

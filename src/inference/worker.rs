@@ -143,15 +143,16 @@ impl<J: Job> Shared<J> {
     }
 
     fn work(&self, runner: &mut impl Runner<J>) {
-        while let Some(batch) = self.next() {
+        let mut waiting = Vec::new();
+        while let Some(batch) = self.next(&mut waiting) {
             if catch_unwind(AssertUnwindSafe(|| runner.run(batch))).is_err() {
                 tracing::error!("a batch ended in a panic; its requests fail, the worker goes on");
             }
         }
     }
 
-    /// The next batch; `None` when the workers stop.
-    fn next(&self) -> Option<Vec<J>> {
+    /// The next batch; `None` when the workers stop. `waiting` is memory to use.
+    fn next(&self, waiting: &mut Vec<Waiting<J::Shape>>) -> Option<Vec<J>> {
         let mut state = self.lock();
         loop {
             if state.stopped {
@@ -160,9 +161,9 @@ impl<J: Job> Shared<J> {
             let before = state.queue.len();
             state.queue.retain(|(_, job)| !job.is_abandoned());
             telemetry::requests_abandoned((before - state.queue.len()) as u64);
-            let waiting: Vec<Waiting<J::Shape>> =
-                state.queue.iter().map(|(since, job)| Waiting { shape: job.shape(), since: *since }).collect();
-            match cut(&waiting, Instant::now(), self.rule.max, self.rule.wait) {
+            waiting.clear();
+            waiting.extend(state.queue.iter().map(|(since, job)| Waiting { shape: job.shape(), since: *since }));
+            match cut(waiting, Instant::now(), self.rule.max, self.rule.wait) {
                 Cut::Run(indices) => {
                     let mut batch = Vec::with_capacity(indices.len());
                     // From the back, so that earlier indices stay right.
