@@ -99,6 +99,11 @@ impl Gate {
         self.alone
     }
 
+    /// Whether it would idle, if only the sizes of pictures told what happens between key frames.
+    pub fn is_in_doubt(&self) -> bool {
+        self.policy.decoding == Decoding::Auto && self.sizes.is_known() && !self.sizes.tell()
+    }
+
     /// How often it woke.
     pub fn wakes(&self) -> u64 {
         self.wakes
@@ -142,7 +147,8 @@ impl Gate {
         let asked = scene.wake || scene.active;
         let late = self.last_key.is_some_and(|key| coded.at.saturating_sub(key) > self.longest());
         let heavy = kept.saturating_add(coded.bytes) > MOST_KEPT;
-        if asked || unusual.is_some() || late || heavy || self.policy.decoding == Decoding::All {
+        let doubtful = coded.key && !self.may_trust();
+        if asked || unusual.is_some() || late || heavy || doubtful {
             let judged = self.last_alone.is_none_or(|key| key <= seen);
             let from = match unusual {
                 Some(since) if judged && !asked => seen.max(since.saturating_sub(LOOK_BACK)),
@@ -203,8 +209,17 @@ impl Gate {
         Verdict::Alone
     }
 
+    /// Whether key frames alone are enough: asked for, or sizes tell what happens between them.
+    fn may_trust(&self) -> bool {
+        match self.policy.decoding {
+            Decoding::All => false,
+            Decoding::KeyFrames => true,
+            Decoding::Auto => self.sizes.tell(),
+        }
+    }
+
     fn may_idle(&self) -> bool {
-        self.policy.decoding == Decoding::Auto
+        self.may_trust()
             && self.sizes.is_known()
             && self.intervals.len() >= KNOWN
             && self.intervals.iter().all(|interval| *interval <= self.longest())

@@ -73,6 +73,22 @@ fn key_frames_further_apart_than_the_promise_mean_full_decoding() {
 }
 
 #[test]
+fn a_stream_whose_sizes_tell_nothing_is_decoded_in_full_unless_key_frames_are_asked_for() {
+    for (decoding, idles) in [(Decoding::Auto, false), (Decoding::KeyFrames, true)] {
+        let mut stream = Stream::new(50, SamplingPolicy { decoding, ..policy(2000) });
+        let mut idle = 0;
+        for i in 0..1500u64 {
+            let bytes =
+                if i % 5 < 2 { 20_000 + (i * 7919 % 26_000) as usize } else { 4_500 + (i * 31 % 2_000) as usize };
+            stream.step(if stream.next.is_multiple_of(50) { 60_000 } else { bytes });
+            idle += u32::from(stream.gate.is_idle());
+        }
+        assert_eq!(idle > 800, idles, "{decoding:?}: {idle}");
+        assert_eq!(stream.gate.is_in_doubt(), !idles);
+    }
+}
+
+#[test]
 fn whoever_asks_is_answered_at_the_next_picture_and_nothing_is_left_out() {
     for ask in [|scene: &mut Scene| scene.wake = true, |scene: &mut Scene| scene.active = true] {
         let mut stream = Stream::idle(50, policy(2000));

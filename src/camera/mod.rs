@@ -20,7 +20,7 @@ pub mod supervisor;
 mod tally;
 
 pub use attention::Attention;
-pub use gst::{MissingElement, gst_opener, gstreamer_version, missing_elements};
+pub use gst::{DECODE_THREADS, MissingElement, gst_opener, gstreamer_version, missing_elements};
 pub use registry::{CameraStore, CameraStoreError};
 pub use slot::FrameSlot;
 pub use spec::{CameraSpec, SpecError};

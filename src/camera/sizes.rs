@@ -31,6 +31,8 @@ const WIDE: usize = 6;
 const MOST: f32 = 3.0;
 /// What a picture adds that is half an octave from all that are known.
 const FAR: f32 = 8.5;
+/// A still scene's sizes are alike when nine of ten lie within this many steps.
+const ALIKE: usize = 8;
 /// Sum at which an alarm is raised; grows with each alarm in vain.
 const ALARM: f32 = 8.0;
 /// Most that it grows to.
@@ -96,6 +98,19 @@ impl Known {
         (else_ / learnt).ln().clamp(-MOST, MOST)
     }
 
+    /// Steps between which nine of ten sizes lie; `None` without any.
+    fn spread(&self) -> Option<usize> {
+        let total: f32 = self.counts.iter().sum();
+        let place = |share: f32| {
+            let mut below = 0.0;
+            self.counts.iter().position(|count| {
+                below += count;
+                below >= share * total && below > 0.0
+            })
+        };
+        place(0.95).zip(place(0.05)).map(|(high, low)| high - low)
+    }
+
     fn add(&mut self, at: Duration, step: usize, weight: f32) {
         if self.sum <= 0.0 {
             self.since = at;
@@ -146,6 +161,13 @@ impl Sizes {
     /// Whether enough quiet groups are known to watch by sizes.
     pub fn is_known(&self) -> bool {
         self.learnt >= GROUPS
+    }
+
+    /// Whether the still scene's sizes are alike, so that others are told from them. A bit rate that is held far above what the scene needs
+    /// is spent on noise, and movement hides in it.
+    pub fn tell(&self) -> bool {
+        let spread = [Sort::Late, Sort::Early].into_iter().find_map(|sort| self.known[sort as usize].spread());
+        spread.is_none_or(|spread| spread <= ALIKE)
     }
 
     /// A key frame begins a group. `changed` is when a frame last looked different: groups since then are not learnt from.
@@ -294,6 +316,16 @@ mod tests {
         let (after, since) = stream.run(60, |random| random.usize(8_500..38_000)).unwrap();
         assert!(after <= 25, "{after} pictures");
         assert!(since >= began && since <= began + Duration::from_millis(600), "{since:?} {began:?}");
+    }
+
+    #[test]
+    fn sizes_tell_where_they_are_alike() {
+        for (size, tell) in [(calm as fn(&mut fastrand::Rng) -> usize, true), (noisy, false), (|_| 900, true)] {
+            let mut stream = Stream::new();
+            assert!(stream.sizes.tell(), "nothing is known against it");
+            stream.run(500, size);
+            assert_eq!(stream.sizes.tell(), tell);
+        }
     }
 
     #[test]

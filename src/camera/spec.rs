@@ -67,9 +67,13 @@ pub enum TlsPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decoding {
-    /// Key frames only while nothing happens, where they come often enough for the promised delay; everything otherwise.
+    /// Key frames only while nothing happens, where they come often enough for the promised delay and sizes of pictures tell what happens
+    /// between them; everything otherwise.
     #[default]
     Auto,
+    /// The same whatever the sizes tell: who comes and goes between two key frames may be missed.
+    #[serde(rename = "key_frames")]
+    KeyFrames,
     /// Everything, always.
     All,
 }

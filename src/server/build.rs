@@ -314,8 +314,7 @@ fn facts(engine: &FaceEngine, config: &Config) -> ServerFacts {
         workers: engine.workers(),
         plan: engine.plan().clone(),
         provider_fallback: engine.provider_fallback().to_owned(),
-        // As the camera room sets its decoders.
-        decode_threads: 1,
+        decode_threads: camera::DECODE_THREADS,
         started: time::now(),
     }
 }

@@ -44,6 +44,7 @@ pub fn to_wire(view: &CameraView) -> v1::Camera {
             decoding: match spec.sampling.decoding {
                 Decoding::Auto => v1::Decoding::Auto,
                 Decoding::All => v1::Decoding::All,
+                Decoding::KeyFrames => v1::Decoding::KeyFrames,
             }
             .into(),
         }),
@@ -294,6 +295,7 @@ fn apply(spec: &mut CameraSpec, wire: &v1::Camera, paths: &[String], only_set: b
         match v1::Decoding::try_from(sampling.decoding) {
             Ok(v1::Decoding::Unspecified | v1::Decoding::Auto) => spec.sampling.decoding = Decoding::Auto,
             Ok(v1::Decoding::All) => spec.sampling.decoding = Decoding::All,
+            Ok(v1::Decoding::KeyFrames) => spec.sampling.decoding = Decoding::KeyFrames,
             Err(_) => faults.push(("camera.sampling.decoding".into(), format!("{} is no decoding", sampling.decoding))),
         }
     }

@@ -115,6 +115,8 @@ struct State {
     gate: Gate,
     backlog: Backlog,
     kept: Kept,
+    /// It was said that sizes tell nothing.
+    doubted: bool,
 }
 
 /// The door of one decoder.
@@ -136,6 +138,7 @@ impl Entry {
             gate: Gate::new(request.sampling, request.on_demand),
             backlog: Backlog::default(),
             kept: Kept::default(),
+            doubted: false,
         };
         let entry = Arc::new(Self {
             coding,
@@ -216,6 +219,13 @@ impl Entry {
         shared.left_encoded(state_now.kept.forget(scene.seen.unwrap_or_default()));
         if shared.holds_back() && state_now.gate.give_up() {
             tracing::warn!(camera = %shared.camera, "the decoder gives out no key frames by themselves; everything is decoded");
+        }
+        if !state_now.doubted && state_now.gate.is_in_doubt() {
+            state_now.doubted = true;
+            tracing::info!(
+                camera = %shared.camera,
+                "sizes of this stream's pictures vary too much to tell movement, everything is decoded; a variable bit rate spares that"
+            );
         }
         let verdict = state_now.gate.step(coded, &scene, state_now.kept.bytes, now);
         shared.watches(state_now.gate.is_idle(), state_now.gate.wakes());

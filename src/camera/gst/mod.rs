@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use super::source::{OpenRequest, Source, SourceEnd, SourceOpener};
 
 pub use elements::{MissingElement, missing_elements};
+pub use pipeline::DECODE_THREADS;
 
 /// Opens RTSP streams with GStreamer.
 struct GstOpener;

@@ -17,6 +17,8 @@ use crate::{
 
 /// Jitter buffer, milliseconds.
 pub(super) const LATENCY_MS: u32 = 200;
+/// Threads of a stream's decoder: more of them trade latency for speed that one camera does not need.
+pub const DECODE_THREADS: u32 = 1;
 /// How long a connection may take to open, microseconds.
 const TCP_TIMEOUT_US: u64 = 10_000_000;
 
@@ -121,8 +123,7 @@ fn link(
     }
     if let Some(decoder) = chain.last() {
         if decoder.find_property("max-threads").is_some() {
-            // Threads of the decoder trade latency for speed that one camera does not need.
-            decoder.set_property("max-threads", 1i32);
+            decoder.set_property("max-threads", DECODE_THREADS as i32);
         }
         Entry::watch(decoder, coding, request, shared);
     }

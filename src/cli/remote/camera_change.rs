@@ -31,8 +31,10 @@ pub enum TlsWord {
 /// Which pictures are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum DecodingWord {
-    /// Key frames only while nothing happens, where they come often enough.
+    /// Key frames only while nothing happens, where they come often enough and sizes tell what happens between them.
     Auto,
+    /// The same whatever the sizes tell: who comes and goes between two key frames may be missed.
+    KeyFrames,
     /// Every picture, always.
     All,
 }
@@ -231,6 +233,7 @@ impl Settings {
         if let Some(word) = self.decoding {
             let decoding = match word {
                 DecodingWord::Auto => Decoding::Auto,
+                DecodingWord::KeyFrames => Decoding::KeyFrames,
                 DecodingWord::All => Decoding::All,
             };
             sampling.decoding = decoding.into();

@@ -48,6 +48,9 @@ pub struct Args {
     /// How long each of the two ways of decoding is measured, seconds.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub seconds: u64,
+    /// Measure `decoding = KEY_FRAMES` instead of AUTO: idle whatever the sizes of pictures tell.
+    #[arg(long)]
+    pub key_frames: bool,
     /// The streams.
     #[command(flatten)]
     pub streams: Streams,
@@ -207,7 +210,8 @@ async fn measure(args: &Args, io: &mut Io<'_>) -> Result<Report, Failure> {
     rig.settle(Duration::from_secs(5)).await?;
     let alone = super::meter::percent(&before, &rig.reading()?);
     io.remark(format!("{} cameras, key frames only while nothing happens", args.cameras))?;
-    rig.add_cameras(usize::from(args.cameras), "auto").await?;
+    let decoding = if args.key_frames { "key-frames" } else { "auto" };
+    rig.add_cameras(usize::from(args.cameras), decoding).await?;
     rig.settle(SETTLE).await?;
     let sparing = rig.measure(args.seconds).await?;
     let main_alone = if args.streams.substream.is_some() {

@@ -10,7 +10,12 @@ use super::{Finding, Verdict};
 use crate::{
     config::{Config, types::GalleryBackend},
     ids::ModelId,
-    inference::{self, NetworkError, OrtSession, manifest::Role, ort::RuntimeError},
+    inference::{
+        self, InferenceSettings, NetworkError, OrtSession,
+        manifest::Role,
+        ort::RuntimeError,
+        provider::{self, Provider},
+    },
     models::{self, Manifest, ModelError, locate, manifest},
     server::embedder,
     store::sqlite::SqliteStore,
@@ -39,14 +44,33 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
             let embedder = in_use(config);
             findings.extend(overruled(config, &embedder));
             let liveness = Some((&config.liveness.model, Role::Liveness)).filter(|(id, _)| !id.is_empty());
+            let mut fallback = String::new();
             let always = [(&config.models.detector, Role::Detector), (&embedder, Role::Embedder)];
             for (id, role) in always.into_iter().chain(liveness) {
                 // A graph that loads is the only proof that provider, library and file go together.
                 let load = |path: &Path| {
                     let Some(environment) = &environment else { return Ok(()) };
-                    OrtSession::load(environment, path, &config.inference).map(drop)
+                    let with = |provider| {
+                        let settings = InferenceSettings { provider, ..config.inference.clone() };
+                        OrtSession::load(environment, path, &settings).map(drop)
+                    };
+                    let chosen = provider::choose(config.inference.provider, with)?;
+                    if chosen.provider == Provider::Cpu {
+                        with(chosen.provider)?;
+                    }
+                    fallback = chosen.fallback;
+                    Ok(())
                 };
                 findings.push(model(config, id, role, &manifest, file, load));
+            }
+            if !fallback.is_empty() {
+                let mend = "set inference.provider = \"cpu\", or mend what CUDA lacks";
+                findings.push(Finding::bad(
+                    "provider",
+                    Verdict::Warning,
+                    format!("auto takes the CPU: {fallback}"),
+                    mend,
+                ));
             }
         }
         Err(error) => {
