@@ -29,11 +29,12 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 7] = [
+const ADDRESSES: [(&str, &[&str]); 8] = [
     ("argmin", &["identity"]),
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
-    ("ort", &["inference", "models", "cli/local"]),      // models: its tests run what was converted
+    ("pulp", &["frame"]),
+    ("ort", &["inference", "models", "cli/local"]), // models: its tests run what was converted
     ("rusqlite", &["store"]),
     ("qdrant_client", &["store"]),
     ("tonic", &["api", "cli", "proto.rs", "store"]), // store: the Qdrant client's own status type

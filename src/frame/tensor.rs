@@ -1,4 +1,4 @@
-//! Pixels → a network's input, straight into its tensor: rows of R, G, B come from [`super::resample`] or [`super::warp`], one at a time,
+//! Pixels → a network's input, straight into its tensor: rows of R, G, B come from `resample.rs` or [`super::warp`], one at a time,
 //! and get their order of channels and normalisation here. All buffers are kept, so a steady stream allocates nothing.
 
 use super::{
