@@ -6,6 +6,7 @@
 // A test may fail by panicking and may print what it measured; the server may do neither.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+pub mod access;
 pub mod api;
 pub mod camera;
 pub mod cli;

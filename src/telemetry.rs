@@ -25,6 +25,7 @@ const UNKNOWNS_TOTAL: &str = "visage_unknown_faces_total";
 const INFERENCE_WAIT: &str = "visage_inference_wait_seconds";
 const INFERENCE_BATCH: &str = "visage_inference_batch_size";
 const INFERENCE_ABANDONED: &str = "visage_inference_abandoned_total";
+const REFUSED: &str = "visage_requests_refused_total";
 const PROVIDER: &str = "visage_inference_provider";
 
 /// Bounds of latency histograms, seconds.
@@ -63,6 +64,7 @@ pub fn prometheus() -> Option<&'static PrometheusHandle> {
             describe_histogram!(INFERENCE_WAIT, "How long a request waited for a worker.");
             describe_histogram!(INFERENCE_BATCH, "Requests that ran together.");
             describe_counter!(INFERENCE_ABANDONED, "Requests dropped because nobody waited for the answer any more.");
+            describe_counter!(REFUSED, "Requests refused, by reason: token (none that counts), role (too low).");
             describe_gauge!(PROVIDER, "1 for the execution provider that runs the networks.");
             Some(handle)
         })
@@ -149,6 +151,11 @@ pub fn batch_cut(waits: impl ExactSizeIterator<Item = Duration>) {
 /// Requests were dropped because nobody waited for the answer any more.
 pub fn requests_abandoned(count: u64) {
     counter!(INFERENCE_ABANDONED).increment(count);
+}
+
+/// A request was refused; `reason` is `token` (none that counts) or `role` (too low).
+pub fn request_refused(reason: &'static str) {
+    counter!(REFUSED, "reason" => reason).increment(1);
 }
 
 /// The execution provider that runs the networks: `cpu`, `cuda` or `tensorrt`.

@@ -9,7 +9,7 @@ use std::{
 const GROUND: [&str; 5] = ["ids", "time", "telemetry", "whole_file", "proto"];
 
 /// Room → rooms it may use besides the ground. `proto` is ground only for those in `WIRE`.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("frame", &[]),
     ("camera", &["frame"]),
     ("inference", &["face", "frame"]), // the manifest names `face::Distance`, a plain value
@@ -19,8 +19,9 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("identity", &["face", "frame", "inference", "track"]),
     ("event", &["face", "identity", "frame"]),
     ("pipeline", &["camera", "frame", "inference", "face", "track", "identity", "event", "config"]),
-    ("store", &["camera", "identity", "event", "face", "frame", "inference"]),
-    ("api", &["camera", "identity", "event", "pipeline", "face", "frame", "inference"]),
+    ("access", &[]),
+    ("store", &["access", "camera", "identity", "event", "face", "frame", "inference"]),
+    ("api", &["access", "camera", "identity", "event", "pipeline", "face", "frame", "inference"]),
     ("evaluation", &["frame", "inference", "face", "track", "identity"]),
     ("simulator", &[]),
     ("cli/remote", &["cli"]),
@@ -29,7 +30,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 8] = [
+const ADDRESSES: [(&str, &[&str]); 9] = [
     ("argmin", &["identity"]),
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
@@ -37,6 +38,7 @@ const ADDRESSES: [(&str, &[&str]); 8] = [
     ("ort", &["inference", "models", "cli/local"]), // models: its tests run what was converted
     ("rusqlite", &["store"]),
     ("qdrant_client", &["store"]),
+    ("tokio_rustls", &["server"]),
     ("tonic", &["api", "cli", "proto.rs", "store"]), // store: the Qdrant client's own status type
 ];
 

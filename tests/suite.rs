@@ -34,6 +34,8 @@ mod people;
 mod pictures;
 #[path = "suite/reembed.rs"]
 mod reembed;
+#[path = "suite/security.rs"]
+mod security;
 #[path = "suite/substream.rs"]
 mod substream;
 #[path = "suite/unknowns.rs"]

@@ -1,9 +1,11 @@
 //! gRPC: one file a service, wire types stop in [`convert`], errors become statuses in `status`. No decisions about faces.
 
+pub mod auth;
 mod camera;
 pub mod convert;
 mod event;
 mod gallery;
+mod guarded;
 mod info;
 pub mod limits;
 mod page;
@@ -13,14 +15,18 @@ mod status;
 mod training;
 mod unknown;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::{codec::CompressionEncoding, transport::Server};
+use tonic::{
+    codec::CompressionEncoding,
+    transport::{Server, server::Connected},
+};
 
 use crate::{
+    access::Gate,
     event::EventLog,
     identity::{EmbeddingStore, Gallery},
     inference::Plan,
@@ -88,28 +94,15 @@ pub struct Services {
     pub stop: CancellationToken,
 }
 
-/// Whether an address may be listened on: beyond loopback only when `insecure` was said aloud.
-///
-/// # Errors
-/// Why not, and what to do.
-pub fn check_listen(addr: SocketAddr, insecure: bool) -> Result<(), String> {
-    if addr.ip().is_loopback() || insecure {
-        return Ok(());
-    }
-    Err(format!(
-        "{addr} is reachable from other machines, and there is neither TLS nor authentication; listen on 127.0.0.1 behind a proxy, or \
-         say --insecure"
-    ))
-}
-
-/// Serves every service, health, reflection and gRPC-Web until `stop`; streams then end with UNAVAILABLE and can be resumed.
-/// Health says NOT_SERVING from `draining` on.
+/// Serves every service, health, reflection and gRPC-Web over connections as they come, until `stop`; streams then end with UNAVAILABLE and
+/// can be resumed. Health says NOT_SERVING from `draining` on. With a gate, only who shows a token may call more than health.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static>(
+    connections: impl Stream<Item = io::Result<IO>>,
     services: Services,
+    gate: Option<Gate>,
     draining: CancellationToken,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -170,6 +163,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
         .layer(tonic_web::GrpcWebLayer::new())
         .layer(tower::util::MapResponseLayer::new(status::limit_named))
+        .layer(auth::AuthLayer(gate))
         .add_service(health_service)
         .add_optional_service(v1)
         .add_optional_service(v1alpha)
@@ -180,22 +174,9 @@ pub async fn serve(
         .add_service(info)
         .add_service(unknowns)
         .add_service(gallery)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
     tokio::select! {
         ended = serving => ended,
         () = withdrawn => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn beyond_loopback_must_be_said_aloud() {
-        assert!(check_listen("127.0.0.1:1".parse().unwrap(), false).is_ok());
-        assert!(check_listen("[::1]:1".parse().unwrap(), false).is_ok());
-        assert!(check_listen("0.0.0.0:1".parse().unwrap(), false).unwrap_err().contains("--insecure"));
-        assert!(check_listen("0.0.0.0:1".parse().unwrap(), true).is_ok());
     }
 }

@@ -1,17 +1,18 @@
 //! The one mapping of errors to gRPC statuses with `google.rpc` details.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
+    access::{Refusal, Role},
     camera::{CameraStoreError, SpecError},
     event::{EventLogError, subscription::TokenError},
     face::FaceError,
     frame::still::StillError,
     identity::{GalleryError, TrainError, UnknownStoreError},
-    ids::{FaceId, PersonId},
+    ids::{FaceId, PersonId, TokenName},
     pipeline::{fleet::FleetError, picture::PictureError, reembed::MoveError, unknowns::UnknownsError},
 };
 
@@ -19,12 +20,53 @@ const DOMAIN: &str = "visage";
 const RETRY: Duration = Duration::from_secs(1);
 
 fn status(code: Code, reason: &str, message: String, mut details: ErrorDetails) -> Status {
-    details.set_error_info(reason, DOMAIN, std::collections::HashMap::<String, String>::new());
+    details.set_error_info(reason, DOMAIN, HashMap::<String, String>::new());
     Status::with_error_details(code, message, details)
 }
 
 fn plain(code: Code, reason: &str, message: String) -> Status {
     status(code, reason, message, ErrorDetails::new())
+}
+
+fn unauthenticated(reason: &str, message: String) -> Status {
+    let mut status = plain(Code::Unauthenticated, reason, message);
+    status.metadata_mut().insert("www-authenticate", MetadataValue::from_static("Bearer realm=\"visage\""));
+    status
+}
+
+/// UNAUTHENTICATED, or UNAVAILABLE when nobody can tell.
+pub(super) fn not_admitted(refusal: &Refusal) -> Status {
+    let reason = match refusal {
+        Refusal::Missing => "TOKEN_MISSING",
+        Refusal::Unknown => "TOKEN_UNKNOWN",
+        Refusal::Expired { .. } => "TOKEN_EXPIRED",
+        Refusal::Storage(_) => return unavailable(refusal.to_string()),
+    };
+    unauthenticated(reason, refusal.to_string())
+}
+
+/// UNAUTHENTICATED: a stream outlived its token.
+pub(super) fn token_gone(name: &TokenName) -> Status {
+    unauthenticated("TOKEN_GONE", format!("the token {name} was revoked or has expired, so this ends"))
+}
+
+/// PERMISSION_DENIED with the role that the method needs; without one nobody may call it.
+pub(super) fn role_too_low(path: &str, needed: Option<Role>, name: &TokenName, role: Role) -> Status {
+    let method: String = path.trim_start_matches('/').chars().take(120).collect();
+    let mut facts = HashMap::from([("method".to_owned(), method.clone()), ("role".to_owned(), role.to_string())]);
+    let message = match needed {
+        Some(needed) => {
+            facts.insert("needed_role".to_owned(), needed.to_string());
+            format!(
+                "{method} needs the role {needed}, and the token {name} is of the role {role}; `visage token create NAME --role {needed}` \
+                 makes one"
+            )
+        }
+        None => format!("{method} is no method of this server"),
+    };
+    let mut details = ErrorDetails::new();
+    details.set_error_info("ROLE", DOMAIN, facts);
+    Status::with_error_details(Code::PermissionDenied, message, details)
 }
 
 /// INVALID_ARGUMENT with every faulty field.
@@ -284,6 +326,16 @@ mod tests {
         let fields: Vec<&str> =
             details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(fields, ["camera.url", "camera.labels"]);
+        let (name, role) = ("door".parse().unwrap(), Role::Viewer);
+        let status = role_too_low("/visage.v1.CameraService/CreateCamera", Some(Role::Operator), &name, role);
+        assert_eq!(status.code(), Code::PermissionDenied);
+        assert!(status.message().contains("needs the role operator"), "{status:?}");
+        let info = status.get_error_details().error_info().unwrap().clone();
+        assert_eq!((info.reason.as_str(), info.metadata["needed_role"].as_str()), ("ROLE", "operator"));
+        let status = not_admitted(&Refusal::Missing);
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(status.metadata().contains_key("www-authenticate"));
+        assert_eq!(status.get_error_details().error_info().unwrap().reason, "TOKEN_MISSING");
         let status = FaceError::Busy.into_status();
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.get_error_details().retry_info().is_some());

@@ -74,13 +74,14 @@ impl Failure {
 
     /// No server at `address` (exit code 5).
     pub fn unreachable(address: &str, cause: &(dyn Error + 'static)) -> Self {
-        Self {
-            exit: UNREACHABLE,
-            code: "UNAVAILABLE".into(),
-            causes: news("", texts_of(Some(cause))),
-            ..Self::new(format!("no server at {address}"))
-        }
-        .hint("start one with `visage serve`, or name another with --server")
+        let causes = news("", texts_of(Some(cause)));
+        let (message, hint) = if causes.iter().any(|text| text.contains("invalid peer certificate")) {
+            let hint = "--ca-file must be of the authority that signed it, and the address one of the names in it";
+            (format!("the server's certificate is not trusted: {address}"), hint)
+        } else {
+            (format!("no server at {address}"), "start one with `visage serve`, or name another with --server")
+        };
+        Self { exit: UNREACHABLE, code: "UNAVAILABLE".into(), causes, ..Self::new(message) }.hint(hint)
     }
 
     /// With advice.

@@ -59,6 +59,12 @@ pub struct Globals {
     /// Certificate (PEM) of the authority that signed the server's, for https addresses.
     #[arg(long, global = true, env = "VISAGE_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<std::path::PathBuf>,
+    /// Certificate (PEM) to show to a server that asks clients for one.
+    #[arg(long, global = true, env = "VISAGE_CLIENT_CERTIFICATE", value_name = "FILE", requires = "client_key")]
+    pub client_certificate: Option<std::path::PathBuf>,
+    /// Private key (PEM) of the client certificate.
+    #[arg(long, global = true, env = "VISAGE_CLIENT_KEY", value_name = "FILE", requires = "client_certificate")]
+    pub client_key: Option<std::path::PathBuf>,
     /// Print lines of JSON for programs.
     #[arg(long, global = true)]
     pub json: bool,
@@ -111,6 +117,8 @@ pub enum Command {
     /// Look at faces that nobody knew, and enrol, merge or dismiss them.
     #[command(subcommand)]
     Unknown(remote::unknown::Command),
+    /// Make, list and revoke API tokens in the server's data folder.
+    Token(local::token::Args),
     /// Fetch and check the models.
     Models(local::models::Args),
     /// Measure recognition and detection by the papers' protocols, on pictures or on the gallery.
@@ -173,6 +181,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         Command::Demo(args) => local::demo::run(args).await.map(|()| OK).map_err(Failure::from),
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => local::simulate::run(args).await.map(|()| OK).map_err(Failure::from),
+        Command::Token(args) => local::token::run(args, io),
         Command::Models(args) => local::models::run(args, globals.json).await.map(|()| OK).map_err(Failure::from),
         Command::Eval(command) => local::eval::run(command, io).await,
         Command::Bench(command) => local::bench::run(command, io).await,

@@ -89,18 +89,82 @@ pub fn faults(config: &Config) -> Vec<String> {
         least <= 0.0 || !config.liveness.model.is_empty(),
         "enrollment.min_liveness: needs a liveness model; set liveness.model = \"liveness\" (`visage models pull liveness` fetches it)",
     );
-    if let Err(text) = crate::api::check_listen(config.server.listen, config.server.insecure) {
-        faults.push(format!("server.listen: {text}"));
-    }
-    if let Err(text) = crate::api::check_listen(config.server.http, config.server.insecure) {
-        faults.push(format!("server.http: {text}"));
+    let tls = &config.server.tls;
+    need(
+        tls.certificate.is_empty() == tls.private_key.is_empty(),
+        "server.tls: certificate and private_key go together; name both files, or none for no TLS",
+    );
+    need(
+        tls.client_ca.is_empty() || tls.is_on(),
+        "server.tls.client_ca: client certificates need TLS; set server.tls.certificate and server.tls.private_key, too",
+    );
+    for (key, addr) in [("server.listen", config.server.listen), ("server.http", config.server.http)] {
+        if let Some(text) = exposed(config, addr) {
+            faults.push(format!("{key}: {text}"));
+        }
     }
     faults
+}
+
+/// Why an address may not be listened on: beyond loopback there must be TLS and tokens, unless `insecure` was said aloud.
+fn exposed(config: &Config, addr: std::net::SocketAddr) -> Option<String> {
+    if addr.ip().is_loopback() || config.server.insecure {
+        return None;
+    }
+    let missing = match (config.server.tls.is_on(), config.tokens_required()) {
+        (true, true) => return None,
+        (false, true) => "there is no TLS; set server.tls.certificate and server.tls.private_key (docs/security.md)",
+        (true, false) => "auth.required is false; take that line out",
+        (false, false) => {
+            "there is neither TLS nor authentication; set server.tls.certificate and server.tls.private_key, and take auth.required = false out"
+        }
+    };
+    Some(format!(
+        "{addr} is reachable from other machines, and {missing}; or listen on 127.0.0.1 behind a proxy, or say --insecure"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::types::TlsSettings;
+
+    #[test]
+    fn beyond_loopback_there_must_be_tls_and_tokens_or_a_word() {
+        let told = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            config.server.listen = "0.0.0.0:50051".parse().unwrap();
+            change(&mut config);
+            (faults(&config).join("\n"), config.tokens_required())
+        };
+        let tls = || TlsSettings { certificate: "c".into(), private_key: "k".into(), ..Default::default() };
+        let (text, required) = told(|_| {});
+        assert!(text.contains("there is no TLS") && text.contains("--insecure") && required, "{text}");
+        let (text, required) = told(|c| c.auth.required = Some(false));
+        assert!(text.contains("neither TLS nor authentication") && !required, "{text}");
+        let with_tls = |config: &mut Config| {
+            config.server.tls = TlsSettings { certificate: "c".into(), private_key: "k".into(), ..Default::default() };
+        };
+        assert_eq!(told(with_tls), (String::new(), true));
+        let (text, _) = told(|c| {
+            c.server.tls.certificate = "c".into();
+            c.server.tls.private_key = "k".into();
+            c.auth.required = Some(false);
+        });
+        assert!(text.contains("auth.required is false"), "{text}");
+        // Said aloud: no token is asked for unless that was said, too (a proxy that speaks TLS).
+        assert_eq!(told(|c| c.server.insecure = true), (String::new(), false));
+        let proxied = told(|c| (c.server.insecure, c.auth.required) = (true, Some(true)));
+        assert_eq!(proxied, (String::new(), true));
+        let mut config = Config::default();
+        assert!(!config.tokens_required(), "on loopback nobody is asked");
+        config.server.http = "0.0.0.0:8080".parse().unwrap();
+        assert!(config.tokens_required() && faults(&config).join("\n").contains("server.http"));
+        config.server.tls = TlsSettings { private_key: String::new(), ..tls() };
+        assert!(faults(&config).join("\n").contains("go together"));
+        config.server.tls = TlsSettings { client_ca: "ca".into(), ..Default::default() };
+        assert!(faults(&config).join("\n").contains("server.tls.client_ca"));
+    }
 
     #[test]
     fn the_defaults_are_sound_and_every_fault_is_named() {

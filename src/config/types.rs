@@ -23,6 +23,8 @@ use crate::{
 pub struct Config {
     /// Addresses, data folder, shutdown.
     pub server: ServerSettings,
+    /// Who may ask.
+    pub auth: AuthSettings,
     /// Cameras and their supervision.
     pub cameras: CameraSettings,
     /// Where models are and which are used.
@@ -63,10 +65,12 @@ pub struct ServerSettings {
     pub http: SocketAddr,
     /// Folder of the database.
     pub data_dir: PathBuf,
-    /// Allows listening beyond loopback although there is neither TLS nor authentication.
+    /// Allows listening beyond loopback without TLS or without tokens.
     pub insecure: bool,
     /// Seconds that a shutdown may take before it is forced.
     pub grace_seconds: u64,
+    /// Encryption of both listeners.
+    pub tls: TlsSettings,
 }
 
 impl Default for ServerSettings {
@@ -77,7 +81,44 @@ impl Default for ServerSettings {
             data_dir: "visage-data".into(),
             insecure: false,
             grace_seconds: 10,
+            tls: TlsSettings::default(),
         }
+    }
+}
+
+/// Section `[server.tls]`: PEM files, read again when they change; all empty means no TLS.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The server's certificate, followed by those between it and its authority.
+    pub certificate: String,
+    /// Its private key.
+    pub private_key: String,
+    /// Authorities of client certificates; where it is set, gRPC clients must show one.
+    pub client_ca: String,
+}
+
+impl TlsSettings {
+    /// Whether the listeners speak TLS.
+    pub fn is_on(&self) -> bool {
+        !self.certificate.is_empty()
+    }
+}
+
+/// Section `[auth]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    /// Whether requests must show a token; unset: where the server listens beyond loopback, unless `server.insecure` says otherwise.
+    pub required: Option<bool>,
+}
+
+impl Config {
+    /// Whether requests must show a token.
+    pub fn tokens_required(&self) -> bool {
+        let server = &self.server;
+        let reachable = [server.listen, server.http].iter().any(|addr| !addr.ip().is_loopback());
+        self.auth.required.unwrap_or(reachable && !server.insecure)
     }
 }
 

@@ -1,12 +1,25 @@
 //! Settings → parts: opens the store, loads the models, starts the engine, the gallery, the cameras and the listeners.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio_stream::{
+    StreamExt,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{embedder, http, readiness, retention};
+use super::{
+    embedder, http,
+    readiness::{self, Readiness},
+    retention,
+    tls::{self, Tls, TlsError},
+};
 use crate::{
+    access::{Gate, TokenStoreError},
     api::{self, ServerFacts, Services},
     camera,
     config::Config,
@@ -62,6 +75,12 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokenStoreError),
     /// A listener failed while serving.
     #[error("a listener failed: {0}")]
     Serve(String),
@@ -138,7 +157,7 @@ pub struct Server {
     fleet: Fleet,
     recognition: Recognition,
     mover: Mover,
-    tasks: JoinSet<Result<(), StartError>>,
+    tasks: Tasks,
 }
 
 impl Server {
@@ -156,14 +175,30 @@ impl Server {
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let (readiness, latch) = readiness::readiness();
-        let (http_draining, http_stop) = (draining.clone(), stop.clone());
-        tasks.spawn(async move {
-            http::serve(http_listener, readiness, http_draining, http_stop)
-                .await
-                .map_err(|e| StartError::Serve(e.to_string()))
-        });
+        let tls = if config.server.tls.is_on() {
+            let settings = config.server.tls.clone();
+            Some(blocking(move || Tls::load(&settings)).await??)
+        } else {
+            None
+        };
+        let metrics_gate = config.tokens_required().then(|| Arc::new(OnceLock::new()));
+        serve_http(&mut tasks, http_listener, tls.as_ref(), readiness, metrics_gate.clone(), (&draining, &stop))?;
 
         let recognition = Recognition::open(config).await?;
+        let gate = match metrics_gate {
+            Some(cell) => {
+                let gate = open_gate(&recognition.store, config).await?;
+                tasks.spawn({
+                    let (gate, stop) = (gate.clone(), stop.clone());
+                    async move {
+                        gate.tend(stop).await;
+                        Ok(())
+                    }
+                });
+                Some(cell.get_or_init(|| gate).clone())
+            }
+            None => None,
+        };
         let opener = blocking(camera::gst_opener).await?.map_err(|e| StartError::Gstreamer(e.to_string()))?;
         let log: Arc<dyn EventLog> = recognition.store.clone();
         let unknowns = Unknowns::new(
@@ -238,12 +273,14 @@ impl Server {
             limits: config.limits.clone(),
             stop: stop.clone(),
         };
-        let (grpc_draining, grpc_stop) = (draining.clone(), stop.clone());
-        tasks.spawn(async move {
-            api::serve(grpc_listener, services, grpc_draining, grpc_stop)
-                .await
-                .map_err(|e| StartError::Serve(e.to_string()))
-        });
+        serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, gate, (&draining, &stop));
+        if let Some(tls) = tls {
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                tls.follow(stop).await;
+                Ok(())
+            });
+        }
         drop(latch);
         Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, recognition, mover, tasks })
     }
@@ -292,6 +329,92 @@ impl Server {
         late("networks and store", self.recognition.close()).await;
         result
     }
+}
+
+type Tasks = JoinSet<Result<(), StartError>>;
+
+/// Connections that are encrypted and wait to be served, at most; the next handshakes wait.
+const CONNECTIONS_WAITING: usize = 16;
+
+/// Handshakes of a listener in a task of their own; what comes out of them.
+fn handshakes(
+    tasks: &mut Tasks,
+    listener: TcpListener,
+    which: tls::Listener,
+    tls: &Tls,
+    stop: &CancellationToken,
+) -> mpsc::Receiver<tls::Connection> {
+    let (sender, connections) = mpsc::channel(CONNECTIONS_WAITING);
+    let (configurations, stop) = (tls.watch(), stop.clone());
+    tasks.spawn(async move {
+        tls::accept(listener, which, configurations, sender, stop).await;
+        Ok(())
+    });
+    connections
+}
+
+fn serve_http(
+    tasks: &mut Tasks,
+    listener: TcpListener,
+    tls: Option<&Tls>,
+    readiness: Readiness,
+    gate: http::MetricsGate,
+    (draining, stop): (&CancellationToken, &CancellationToken),
+) -> Result<(), StartError> {
+    let failed = |e: std::io::Error| StartError::Serve(e.to_string());
+    let (draining, ended) = (draining.clone(), stop.clone());
+    match tls {
+        Some(tls) => {
+            let addr = listener.local_addr().map_err(failed)?;
+            let connections = handshakes(tasks, listener, tls::Listener::Http, tls, stop);
+            let listener = http::TlsListener { addr, connections };
+            tasks.spawn(async move { http::serve(listener, readiness, gate, draining, ended).await.map_err(failed) });
+        }
+        None => {
+            tasks.spawn(async move { http::serve(listener, readiness, gate, draining, ended).await.map_err(failed) });
+        }
+    }
+    Ok(())
+}
+
+fn serve_grpc(
+    tasks: &mut Tasks,
+    listener: TcpListener,
+    tls: Option<&Tls>,
+    services: Services,
+    gate: Option<Gate>,
+    (draining, stop): (&CancellationToken, &CancellationToken),
+) {
+    let (draining, ended) = (draining.clone(), stop.clone());
+    match tls {
+        Some(tls) => {
+            let connections = handshakes(tasks, listener, tls::Listener::Grpc, tls, stop);
+            let connections = ReceiverStream::new(connections).map(|(stream, _)| Ok(stream));
+            tasks.spawn(async move {
+                let served = api::serve(connections, services, gate, draining, ended);
+                served.await.map_err(|e| StartError::Serve(e.to_string()))
+            });
+        }
+        None => {
+            let connections = TcpListenerStream::new(listener);
+            tasks.spawn(async move {
+                let served = api::serve(connections, services, gate, draining, ended);
+                served.await.map_err(|e| StartError::Serve(e.to_string()))
+            });
+        }
+    }
+}
+
+/// The gate, and a word when it lets nobody in.
+async fn open_gate(store: &Arc<SqliteStore>, config: &Config) -> Result<Gate, StartError> {
+    let gate = Gate::open(store.clone()).await?;
+    if !gate.lets_somebody_in() {
+        let folder = config.server.data_dir.display();
+        tracing::warn!(
+            "a token is asked for and none is there yet: `visage token create NAME --role admin --data-dir {folder}` makes the first one"
+        );
+    }
+    Ok(gate)
 }
 
 async fn late<T>(what: &str, work: impl Future<Output = T>) -> T {

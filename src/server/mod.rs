@@ -6,6 +6,7 @@ pub mod http;
 pub mod readiness;
 pub mod retention;
 pub mod run;
+pub mod tls;
 
 pub use build::{Server, StartError};
 pub use run::run;

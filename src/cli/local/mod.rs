@@ -1,4 +1,5 @@
-//! Commands that work in this process: server, demo, simulator, models, evaluation, measurements, doctor, recognition without a server.
+//! Commands that work in this process: server, demo, simulator, models, evaluation, measurements, doctor, API tokens,
+//! recognition without a server.
 
 pub mod bench;
 #[cfg(feature = "simulator")]
@@ -15,3 +16,4 @@ mod processes;
 pub mod serve;
 #[cfg(feature = "simulator")]
 pub mod simulate;
+pub mod token;

@@ -21,12 +21,18 @@ pub struct Args {
     /// Address of the HTTP listener for metrics and health [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
-    /// Allows listening beyond loopback without TLS and authentication.
+    /// Allows listening beyond loopback without TLS or without tokens; without `auth.required = true` no token is asked for then.
     #[arg(long)]
     insecure: bool,
     /// Prints the configuration with the origin of each value, and ends.
     #[arg(long)]
     print_config: bool,
+}
+
+/// Whether other machines reach a server that asks for no token.
+fn exposed(config: &config::Config) -> bool {
+    let server = &config.server;
+    !config.tokens_required() && [server.listen, server.http].iter().any(|addr| !addr.ip().is_loopback())
 }
 
 /// Runs it.
@@ -52,6 +58,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         use std::io::Write;
         std::io::stdout().write_all(loaded.explain().as_bytes())?;
         return Ok(());
+    }
+    if exposed(&loaded.config) {
+        tracing::warn!("--insecure: whoever reaches this server may do everything, since no token is asked for");
     }
     server::run(&loaded.config, |server| {
         tracing::info!(grpc = %server.grpc, http = %server.http, data = %loaded.config.server.data_dir.display(), "visage serves");

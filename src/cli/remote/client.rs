@@ -1,12 +1,12 @@
 //! The connection to the server: address, time limits, token.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use crate::{
@@ -103,11 +103,19 @@ pub async fn connect(globals: &Globals) -> Result<Connection, Failure> {
 
 async fn tls(globals: &Globals) -> Result<ClientTlsConfig, Failure> {
     let Some(path) = &globals.ca_file else {
-        return Err(Failure::usage("https needs the certificate of the authority that signed the server's")
-            .hint("name it with --ca-file or VISAGE_CA_FILE"));
+        return Err(Failure::usage("https needs the certificate of the authority that signed the server's").hint(
+            "name it with --ca-file or VISAGE_CA_FILE; for a public authority /etc/ssl/certs/ca-certificates.crt",
+        ));
     };
-    let pem = tokio::fs::read(path)
-        .await
-        .map_err(|e| Failure::usage(format!("cannot read {}", path.display())).because(&e))?;
-    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+    let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path).await?));
+    Ok(match (&globals.client_certificate, &globals.client_key) {
+        (Some(certificate), Some(key)) => {
+            config.identity(Identity::from_pem(read(certificate).await?, read(key).await?))
+        }
+        _ => config,
+    })
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    tokio::fs::read(path).await.map_err(|e| Failure::usage(format!("cannot read {}", path.display())).because(&e))
 }

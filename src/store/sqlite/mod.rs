@@ -7,6 +7,7 @@ mod embeddings;
 mod events;
 mod people;
 mod schema;
+pub mod tokens;
 mod unknowns;
 
 use std::{
@@ -89,18 +90,13 @@ impl SqliteStore {
     /// When the folder can't be written, another server uses it, the data are of a newer version, or the file is damaged.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let folder = |source| StoreError::Folder { path: data_dir.to_owned(), source };
-        make_private_dir(data_dir).map_err(folder)?;
-        let lock = File::create(data_dir.join(LOCK)).map_err(folder)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(data_dir.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(folder(source)),
-        }
+        let lock = locked(data_dir)?;
         let path = data_dir.join(DATABASE);
-        touch_private(&path).map_err(folder)?;
         let database = |e: &dyn std::fmt::Display| StoreError::Database { path: path.clone(), message: e.to_string() };
         let mut writer = connect(&path).map_err(|e| database(&e))?;
         schema::upgrade(&mut writer, &path)?;
+        // `visage token` writes here too: a transaction that began by reading would fail at once instead of waiting its turn.
+        writer.set_transaction_behavior(rusqlite::TransactionBehavior::Immediate);
         let reader = connect(&path).map_err(|e| database(&e))?;
         let latest = events::latest(&writer).map_err(|e| database(&e))?;
         let log_id = schema::log_id(&writer).map_err(|e| database(&e))?;
@@ -171,6 +167,20 @@ impl SqliteStore {
 
 fn lane(lane: &Mutex<Option<std::sync::Arc<Lane>>>) -> Result<std::sync::Arc<Lane>, CommandError> {
     lane.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(CommandError::Closed)
+}
+
+/// A folder with an empty or old database, for this process alone until the lock is dropped.
+fn locked(data_dir: &Path) -> Result<File, StoreError> {
+    let folder = |source| StoreError::Folder { path: data_dir.to_owned(), source };
+    make_private_dir(data_dir).map_err(folder)?;
+    let lock = File::create(data_dir.join(LOCK)).map_err(folder)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(data_dir.to_owned())),
+        Err(TryLockError::Error(source)) => return Err(folder(source)),
+    }
+    touch_private(&data_dir.join(DATABASE)).map_err(folder)?;
+    Ok(lock)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

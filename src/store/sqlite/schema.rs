@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use crate::store::StoreError;
 
 /// One step a version; never change a step that was released.
-pub(super) const STEPS: [&str; 4] = [
+pub(super) const STEPS: [&str; 5] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE cameras (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, spec TEXT NOT NULL) STRICT;
@@ -86,10 +86,25 @@ CREATE TABLE crops (
   detection TEXT NOT NULL
 ) STRICT;
 ",
+    TOKENS,
 ];
 
 /// One trained classifier a model.
 const CLASSIFIERS: &str = "CREATE TABLE classifiers (model TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;";
+
+/// API tokens by the SHA-256 of their text. Revoked ones stay for the list, and their name is free again.
+const TOKENS: &str = "
+CREATE TABLE tokens (
+  hash BLOB PRIMARY KEY,
+  name TEXT NOT NULL,
+  role TEXT NOT NULL,
+  created TEXT NOT NULL,
+  expires TEXT,
+  used TEXT,
+  revoked TEXT
+) STRICT;
+CREATE UNIQUE INDEX live_tokens ON tokens(name) WHERE revoked IS NULL;
+";
 
 /// Brings the schema up to date.
 pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -152,11 +167,16 @@ pub(super) fn remove_copies(connection: &Connection) {
 
 /// Whether a database is of a version that this program knows; changes nothing.
 pub(super) fn look(path: &Path) -> Result<(), StoreError> {
+    version(path).map(drop)
+}
+
+/// The version of a database, which this program knows; changes nothing.
+pub(super) fn version(path: &Path) -> Result<i64, StoreError> {
     let fail = |e: rusqlite::Error| StoreError::Database { path: path.to_owned(), message: e.to_string() };
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
     let known = STEPS.len() as i64;
-    if found > known { Err(StoreError::Newer { path: path.to_owned(), found, known }) } else { Ok(()) }
+    if found > known { Err(StoreError::Newer { path: path.to_owned(), found, known }) } else { Ok(found) }
 }
 
 /// The id of this log: random, made with the database. Resume tokens of another log are refused.

@@ -109,7 +109,8 @@ fn settings(args: &Args) -> (Finding, Option<Config>) {
     };
     match configured::load(file, &flags) {
         Ok(config) => {
-            let mend = "visage serve --insecure, or listen on 127.0.0.1 behind a proxy";
+            let mend =
+                "set what it names (docs/security.md), listen on 127.0.0.1 behind a proxy, or visage serve --insecure";
             (Finding::bad(CHECK, Verdict::Warning, error, mend), Some(config))
         }
         Err(_) => {

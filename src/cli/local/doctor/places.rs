@@ -9,7 +9,8 @@ use std::{
 
 use super::{Finding, Verdict};
 use crate::{
-    config::types::ServerSettings,
+    config::types::{ServerSettings, TlsSettings},
+    server::tls::Tls,
     store::{StoreError, sqlite::SqliteStore},
 };
 
@@ -21,7 +22,21 @@ pub(super) fn check(server: &ServerSettings) -> Vec<Finding> {
     // The first stays bound while the second is tried: two listeners on one address do not go together either.
     let (grpc, _bound) = port("gRPC port", server.listen, "--listen");
     let (http, _) = port("HTTP port", server.http, "--http");
-    vec![data_dir(&server.data_dir), grpc, http, disk(&server.data_dir)]
+    let mut findings = vec![data_dir(&server.data_dir), grpc, http, disk(&server.data_dir)];
+    findings.extend(server.tls.is_on().then(|| tls_files(&server.tls)));
+    findings
+}
+
+/// Whether certificate and key are there and belong together.
+fn tls_files(settings: &TlsSettings) -> Finding {
+    const CHECK: &str = "TLS files";
+    match Tls::load(settings) {
+        Ok(_) => Finding::ok(CHECK, settings.certificate.clone()),
+        Err(error) => {
+            let mend = "name PEM files of one certificate and its key (docs/security.md)";
+            Finding::bad(CHECK, Verdict::Missing, error.to_string(), mend)
+        }
+    }
 }
 
 /// Whether the data directory, or the folder that it will be made in, can be written and nobody works in it.
