@@ -2,8 +2,8 @@
 //!
 //! While nothing happens only key frames are decoded, each by itself; the pictures between them are kept encoded. When something happens (a
 //! key frame looks different, a face is found, or sizes of pictures are unlike those of the still scene, see [`super::sizes`]) what was kept is decoded after
-//! all, so nothing between two key frames is lost. A stream whose key frames are further apart than the promised detection delay is
-//! decoded in full.
+//! all, so what happened between two key frames is seen. A stream whose key frames are further apart than the promised detection delay is
+//! decoded in full, as is one whose sizes tell nothing, unless key frames alone are asked for.
 //!
 //! A stream that is decoded on demand only (the main stream of a camera that is watched on its substream) is kept encoded all the time: its
 //! newest group waits for somebody to ask.

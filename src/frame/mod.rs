@@ -11,6 +11,8 @@ pub mod geometry;
 mod lanes;
 pub mod lettering;
 pub mod luma;
+#[cfg(test)]
+mod made;
 pub mod planes;
 pub mod region;
 mod resample;

@@ -157,31 +157,9 @@ fn along<L: Lanes>(lanes: L, filter: &Filter, row: &[i16], out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{ColorMatrix, Pixels};
+    use crate::frame::{ColorMatrix, made::Made};
 
-    /// Planes with strides of their own; between rows lies 255, which must show nowhere.
-    struct Planes {
-        format: PixelFormat,
-        size: (u32, u32),
-        planes: Vec<(Vec<u8>, usize)>,
-    }
-
-    impl Pixels for Planes {
-        fn format(&self) -> PixelFormat {
-            self.format
-        }
-        fn size(&self) -> (u32, u32) {
-            self.size
-        }
-        fn plane(&self, index: usize) -> Plane<'_> {
-            Plane { data: &self.planes[index].0, stride: self.planes[index].1 }
-        }
-        fn color(&self) -> ColorMatrix {
-            ColorMatrix { bt709: false, full_range: true }
-        }
-    }
-
-    /// Noise; `cut` takes the padding of the last row away.
+    /// Noise; between rows lies 255, which must show nowhere. `cut` takes the padding of the last row away.
     fn noise(format: PixelFormat, (w, h): (u32, u32), padding: usize, cut: bool) -> Picture {
         let mut state = 7u32;
         let mut plane = |w: usize, h: usize| {
@@ -203,7 +181,8 @@ mod tests {
             PixelFormat::Nv12 => vec![plane(w, h), plane(cw * 2, ch)],
             PixelFormat::I420 => vec![plane(w, h), plane(cw, ch), plane(cw, ch)],
         };
-        Picture::new(Planes { format, size: (w as u32, h as u32), planes })
+        let color = ColorMatrix { bt709: false, full_range: true };
+        Picture::new(Made { format, size: (w as u32, h as u32), planes, color })
     }
 
     struct Keep<'a>(&'a mut Vec<[f32; 3]>);

@@ -132,32 +132,14 @@ impl Sink for Bytes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::planes::{PixelFormat, Pixels};
-
-    pub(super) struct Yuv {
-        size: (u32, u32),
-        planes: [Vec<u8>; 3],
-        strides: [usize; 3],
-    }
-
-    impl Pixels for Yuv {
-        fn format(&self) -> PixelFormat {
-            PixelFormat::I420
-        }
-        fn size(&self) -> (u32, u32) {
-            self.size
-        }
-        fn plane(&self, index: usize) -> Plane<'_> {
-            Plane { data: &self.planes[index], stride: self.strides[index] }
-        }
-        fn color(&self) -> ColorMatrix {
-            ColorMatrix { bt709: true, full_range: false }
-        }
-    }
+    use crate::frame::{
+        PixelFormat,
+        made::{BT709, Made},
+    };
 
     #[test]
     fn limited_range_black_white_and_red_come_out_right() {
-        let to_rgb = ToRgb::new(ColorMatrix { bt709: true, full_range: false });
+        let to_rgb = ToRgb::new(BT709);
         assert_eq!(to_rgb.convert(16.0, 128.0, 128.0), [0.0; 3]);
         assert_eq!(to_rgb.convert(235.0, 128.0, 128.0), [255.0; 3]);
         // BT.709 pure red is Y 63, Cb 102, Cr 240.
@@ -171,7 +153,8 @@ mod tests {
         let mut y = vec![255u8; stride * h];
         (0..h).for_each(|r| y[r * stride..r * stride + w].fill(126));
         let chroma = vec![128u8; 8 * 2];
-        let yuv = Yuv { size: (6, 4), planes: [y, chroma.clone(), chroma], strides: [stride, 8, 8] };
+        let planes = vec![(y, stride), (chroma.clone(), 8), (chroma, 8)];
+        let yuv = Made { format: PixelFormat::I420, size: (6, 4), planes, color: BT709 };
         let rgb = rgb_at(&Picture::new(yuv), 3, 2);
         assert!(rgb.pixels().all(|p| p.0.iter().all(|c| (*c as i32 - 128).abs() <= 1)), "{rgb:?}");
     }

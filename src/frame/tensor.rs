@@ -136,28 +136,11 @@ impl Sink for Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{ColorMatrix, PixelFormat, Pixels, Plane, scale};
-
-    struct Yuv {
-        format: PixelFormat,
-        size: (u32, u32),
-        planes: Vec<(Vec<u8>, usize)>,
-    }
-
-    impl Pixels for Yuv {
-        fn format(&self) -> PixelFormat {
-            self.format
-        }
-        fn size(&self) -> (u32, u32) {
-            self.size
-        }
-        fn plane(&self, index: usize) -> Plane<'_> {
-            Plane { data: &self.planes[index].0, stride: self.planes[index].1 }
-        }
-        fn color(&self) -> ColorMatrix {
-            ColorMatrix { bt709: true, full_range: false }
-        }
-    }
+    use crate::frame::{
+        PixelFormat,
+        made::{BT709, Made},
+        scale,
+    };
 
     /// Waves in every plane; between rows lies 255, which must show nowhere. `cut` takes the last row's padding away.
     fn wavy(format: PixelFormat, (w, h): (u32, u32), cut: bool) -> Picture {
@@ -179,7 +162,7 @@ mod tests {
             PixelFormat::Nv12 => vec![luma, plane(2 * cw, ch, 2, 1.0)],
             _ => vec![luma, plane(cw, ch, 1, 1.0), plane(cw, ch, 1, 2.0)],
         };
-        Picture::new(Yuv { format, size: (w, h), planes })
+        Picture::new(Made { format, size: (w, h), planes, color: BT709 })
     }
 
     fn recipe(bgr: bool, interleaved: bool) -> Recipe {
@@ -230,7 +213,7 @@ mod tests {
                 (data, 32)
             };
             let planes = vec![grey(18, 12), grey(9, 6), grey(9, 6)];
-            let picture = Picture::new(Yuv { format: PixelFormat::I420, size: (18, 12), planes });
+            let picture = Picture::new(Made { format: PixelFormat::I420, size: (18, 12), planes, color: BT709 });
             let recipe = Recipe { bgr: false, interleaved: false, mean: [0.0; 3], scale: [1.0; 3] };
             let mut out = vec![0.0; 6 * 4 * 3];
             Scaler::default().fill(&picture, Part::whole(&picture), (6, 4), &recipe, &mut out);
@@ -241,7 +224,7 @@ mod tests {
     #[test]
     fn a_broken_buffer_and_a_wrong_length_do_no_harm() {
         let planes = vec![(vec![200; 10], 18), (vec![], 9), (vec![7; 3], 0)];
-        let picture = Picture::new(Yuv { format: PixelFormat::I420, size: (18, 12), planes });
+        let picture = Picture::new(Made { format: PixelFormat::I420, size: (18, 12), planes, color: BT709 });
         for size in [(6, 4), (18, 12)] {
             let mut out = vec![f32::NAN; (size.0 * size.1 * 3) as usize];
             Scaler::default().fill(&picture, Part::whole(&picture), size, &recipe(true, false), &mut out);

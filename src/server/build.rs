@@ -5,22 +5,18 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
-use tokio_stream::{
-    StreamExt,
-    wrappers::{ReceiverStream, TcpListenerStream},
-};
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    embedder, http,
-    readiness::{self, Readiness},
-    retention,
-    tls::{self, Tls, TlsError},
+    embedder,
+    listeners::{self, Tasks},
+    readiness, retention,
+    tls::{Tls, TlsError},
 };
 use crate::{
     access::{Gate, TokenStoreError},
-    api::{self, ServerFacts, Services},
+    api::{ServerFacts, Services},
     camera,
     config::Config,
     event::EventLog,
@@ -167,8 +163,8 @@ impl Server {
     /// With the part that failed and what to do.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         telemetry::prometheus();
-        let grpc_listener = bind("gRPC", config.server.listen, "listen").await?;
-        let http_listener = bind("HTTP", config.server.http, "http").await?;
+        let grpc_listener = listeners::bind("gRPC", config.server.listen, "listen").await?;
+        let http_listener = listeners::bind("HTTP", config.server.http, "http").await?;
         let addr_of = |l: &TcpListener| l.local_addr().map_err(|e| StartError::Serve(e.to_string()));
         let (grpc, http) = (addr_of(&grpc_listener)?, addr_of(&http_listener)?);
         let (draining, cameras_stop, stop) =
@@ -182,7 +178,8 @@ impl Server {
             None
         };
         let metrics_gate = config.tokens_required().then(|| Arc::new(OnceLock::new()));
-        serve_http(&mut tasks, http_listener, tls.as_ref(), readiness, metrics_gate.clone(), (&draining, &stop))?;
+        let until = (&draining, &stop);
+        listeners::serve_http(&mut tasks, http_listener, tls.as_ref(), readiness, metrics_gate.clone(), until)?;
 
         let recognition = Recognition::open(config).await?;
         let gate = match metrics_gate {
@@ -273,7 +270,7 @@ impl Server {
             limits: config.limits.clone(),
             stop: stop.clone(),
         };
-        serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, gate, (&draining, &stop));
+        listeners::serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, gate, (&draining, &stop));
         if let Some(tls) = tls {
             let stop = stop.clone();
             tasks.spawn(async move {
@@ -331,80 +328,6 @@ impl Server {
     }
 }
 
-type Tasks = JoinSet<Result<(), StartError>>;
-
-/// Connections that are encrypted and wait to be served, at most; the next handshakes wait.
-const CONNECTIONS_WAITING: usize = 16;
-
-/// Handshakes of a listener in a task of their own; what comes out of them.
-fn handshakes(
-    tasks: &mut Tasks,
-    listener: TcpListener,
-    which: tls::Listener,
-    tls: &Tls,
-    stop: &CancellationToken,
-) -> mpsc::Receiver<tls::Connection> {
-    let (sender, connections) = mpsc::channel(CONNECTIONS_WAITING);
-    let (configurations, stop) = (tls.watch(), stop.clone());
-    tasks.spawn(async move {
-        tls::accept(listener, which, configurations, sender, stop).await;
-        Ok(())
-    });
-    connections
-}
-
-fn serve_http(
-    tasks: &mut Tasks,
-    listener: TcpListener,
-    tls: Option<&Tls>,
-    readiness: Readiness,
-    gate: http::MetricsGate,
-    (draining, stop): (&CancellationToken, &CancellationToken),
-) -> Result<(), StartError> {
-    let failed = |e: std::io::Error| StartError::Serve(e.to_string());
-    let (draining, ended) = (draining.clone(), stop.clone());
-    match tls {
-        Some(tls) => {
-            let addr = listener.local_addr().map_err(failed)?;
-            let connections = handshakes(tasks, listener, tls::Listener::Http, tls, stop);
-            let listener = http::TlsListener { addr, connections };
-            tasks.spawn(async move { http::serve(listener, readiness, gate, draining, ended).await.map_err(failed) });
-        }
-        None => {
-            tasks.spawn(async move { http::serve(listener, readiness, gate, draining, ended).await.map_err(failed) });
-        }
-    }
-    Ok(())
-}
-
-fn serve_grpc(
-    tasks: &mut Tasks,
-    listener: TcpListener,
-    tls: Option<&Tls>,
-    services: Services,
-    gate: Option<Gate>,
-    (draining, stop): (&CancellationToken, &CancellationToken),
-) {
-    let (draining, ended) = (draining.clone(), stop.clone());
-    match tls {
-        Some(tls) => {
-            let connections = handshakes(tasks, listener, tls::Listener::Grpc, tls, stop);
-            let connections = ReceiverStream::new(connections).map(|(stream, _)| Ok(stream));
-            tasks.spawn(async move {
-                let served = api::serve(connections, services, gate, draining, ended);
-                served.await.map_err(|e| StartError::Serve(e.to_string()))
-            });
-        }
-        None => {
-            let connections = TcpListenerStream::new(listener);
-            tasks.spawn(async move {
-                let served = api::serve(connections, services, gate, draining, ended);
-                served.await.map_err(|e| StartError::Serve(e.to_string()))
-            });
-        }
-    }
-}
-
 /// The gate, and a word when it lets nobody in.
 async fn open_gate(store: &Arc<SqliteStore>, config: &Config) -> Result<Gate, StartError> {
     let gate = Gate::open(store.clone()).await?;
@@ -440,10 +363,6 @@ fn facts(engine: &FaceEngine, config: &Config) -> ServerFacts {
         decode_threads: camera::DECODE_THREADS,
         started: time::now(),
     }
-}
-
-async fn bind(what: &'static str, addr: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(addr).await.map_err(|source| StartError::Listen { what, addr, flag, source })
 }
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod embedder;
 pub mod http;
+mod listeners;
 pub mod readiness;
 pub mod retention;
 pub mod run;

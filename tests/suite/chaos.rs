@@ -175,7 +175,6 @@ async fn a_server_that_is_killed_at_random_moments_loses_and_doubles_nothing() {
 
     let server = Server::start(&data).await;
     let task = subscribe(&server, &received);
-    sleep(Duration::from_secs(3)).await;
     for i in 0..CAMERAS {
         server.cameras().await.delete_camera(delete(i)).await.unwrap();
     }
