@@ -21,6 +21,7 @@ pub mod inference;
 pub mod models;
 pub mod pipeline;
 pub mod proto;
+pub mod secret;
 pub mod server;
 #[cfg(feature = "simulator")]
 pub mod simulator;
@@ -28,4 +29,5 @@ pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod track;
+pub mod vault;
 pub mod whole_file;

@@ -13,6 +13,9 @@ const FACES: &str = "visage_faces_total";
 const CUT_FROM: &str = "visage_faces_measured_total";
 const EMBEDDINGS: &str = "visage_embeddings_total";
 const EVENTS: &str = "visage_events_total";
+const EVENTS_WAITING: &str = "visage_events_waiting";
+const EVENTS_LOST: &str = "visage_events_lost_total";
+const PICTURES_LOST: &str = "visage_event_pictures_lost_total";
 const LATENCY: &str = "visage_event_latency_seconds";
 const DETECT: &str = "visage_detection_seconds";
 const CAMERA_UP: &str = "visage_camera_up";
@@ -52,6 +55,9 @@ pub fn prometheus() -> Option<&'static PrometheusHandle> {
             describe_counter!(CUT_FROM, "Faces of cameras with two streams measured, by camera and stream.");
             describe_counter!(EMBEDDINGS, "Faces of frames embedded, by camera.");
             describe_counter!(EVENTS, "Events written, by camera and kind.");
+            describe_gauge!(EVENTS_WAITING, "Events that wait for the data folder to be writable.");
+            describe_counter!(EVENTS_LOST, "Events that could not be written and were not kept.");
+            describe_counter!(PICTURES_LOST, "Pictures of waiting events that were let go, because too many waited.");
             describe_histogram!(LATENCY, "Capture of the frame to the durable event, by kind.");
             describe_histogram!(DETECT, "Hand-over of a frame to its detections, by camera.");
             describe_gauge!(CAMERA_UP, "1 while the camera streams, by camera.");
@@ -103,6 +109,21 @@ pub fn event(camera: &CameraId, kind: &'static str, latency: Option<Duration>) {
     if let Some(latency) = latency {
         histogram!(LATENCY, "kind" => kind).record(latency.as_secs_f64());
     }
+}
+
+/// Events wait for the data folder to be writable.
+pub fn events_waiting(events: usize) {
+    gauge!(EVENTS_WAITING).set(events as f64);
+}
+
+/// Events could not be written and were not kept.
+pub fn events_lost(events: u64) {
+    counter!(EVENTS_LOST).increment(events);
+}
+
+/// Pictures of waiting events were let go.
+pub fn event_pictures_lost(pictures: u64) {
+    counter!(PICTURES_LOST).increment(pictures);
 }
 
 /// A camera streams, or does not.

@@ -49,6 +49,17 @@ impl WholeFile {
         Ok(self)
     }
 
+    /// Lets its owner alone read it.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn readable_by_owner(self) -> io::Result<Self> {
+        if let To::Beside { part, .. } = &self.0 {
+            part.get_ref().as_file().set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(self)
+    }
+
     /// Puts the file in its place, its content on the disk first.
     ///
     /// # Errors

@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const GROUND: [&str; 5] = ["ids", "time", "telemetry", "whole_file", "proto"];
+const GROUND: [&str; 6] = ["ids", "secret", "time", "telemetry", "whole_file", "proto"];
 
 /// Room → rooms it may use besides the ground. `proto` is ground only for those in `WIRE`.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("frame", &[]),
     ("camera", &["frame"]),
     ("inference", &["face", "frame"]), // the manifest names `face::Distance`, a plain value
@@ -20,7 +20,8 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("event", &["face", "identity", "frame"]),
     ("pipeline", &["camera", "frame", "inference", "face", "track", "identity", "event", "config"]),
     ("access", &[]),
-    ("store", &["access", "camera", "identity", "event", "face", "frame", "inference"]),
+    ("vault", &[]),
+    ("store", &["access", "camera", "identity", "event", "face", "frame", "inference", "vault"]),
     ("api", &["access", "camera", "identity", "event", "pipeline", "face", "frame", "inference"]),
     ("evaluation", &["frame", "inference", "face", "track", "identity"]),
     ("simulator", &[]),
@@ -30,8 +31,9 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 9] = [
+const ADDRESSES: [(&str, &[&str]); 10] = [
     ("argmin", &["identity"]),
+    ("chacha20poly1305", &["vault"]),
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
     ("pulp", &["frame"]),

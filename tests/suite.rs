@@ -16,6 +16,8 @@ mod chaos;
 mod classifier;
 #[path = "suite/command_line.rs"]
 mod command_line;
+#[path = "suite/disk.rs"]
+mod disk;
 #[path = "suite/evaluation.rs"]
 mod evaluation;
 #[path = "suite/golden.rs"]
@@ -32,6 +34,8 @@ mod operations;
 mod people;
 #[path = "suite/pictures.rs"]
 mod pictures;
+#[path = "suite/privacy.rs"]
+mod privacy;
 #[path = "suite/reembed.rs"]
 mod reembed;
 #[path = "suite/security.rs"]

@@ -28,7 +28,7 @@ use Need::{Least, Open};
 use Role::{Admin, Enroller, Operator, Viewer};
 
 /// Every method with what it asks. What is not here is refused.
-pub const METHODS: [(&str, Need); 42] = [
+pub const METHODS: [(&str, Need); 45] = [
     ("/grpc.health.v1.Health/Check", Open),
     ("/grpc.health.v1.Health/Watch", Open),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Least(Viewer)),
@@ -67,10 +67,13 @@ pub const METHODS: [(&str, Need); 42] = [
     ("/visage.v1.CameraService/UpdateCamera", Least(Operator)),
     ("/visage.v1.CameraService/DeleteCamera", Least(Operator)),
     ("/visage.v1.PersonService/DeletePerson", Least(Operator)),
+    ("/visage.v1.PersonService/ReportPerson", Least(Operator)),
     ("/visage.v1.ServerService/Calibrate", Least(Operator)),
     ("/visage.v1.ServerService/TrainClassifier", Least(Operator)),
     ("/visage.v1.GalleryService/CheckGallery", Least(Operator)),
     ("/visage.v1.GalleryService/ReembedGallery", Least(Admin)),
+    ("/visage.v1.GalleryService/ExportGallery", Least(Admin)),
+    ("/visage.v1.GalleryService/ImportGallery", Least(Admin)),
 ];
 
 /// What a method asks; `None` for one that nobody may call.

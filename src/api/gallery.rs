@@ -3,10 +3,11 @@
 use std::pin::Pin;
 
 use futures::{Stream, stream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Services, convert,
+    exchange::{ExportStream, ImportStream, export, import},
     status::{IntoStatus, invalid_field},
 };
 use crate::{
@@ -125,6 +126,21 @@ impl GalleryService for Services {
         let begun = (Told::Begins(moving), self.clone());
         let answers = stream::unfold(begun, |(told, services)| told.next(services));
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    type ExportGalleryStream = ExportStream;
+
+    async fn export_gallery(&self, request: Request<ExportGalleryRequest>) -> Result<Response<ExportStream>, Status> {
+        Ok(Response::new(export(self, request.into_inner())))
+    }
+
+    type ImportGalleryStream = ImportStream;
+
+    async fn import_gallery(
+        &self,
+        request: Request<Streaming<ImportGalleryRequest>>,
+    ) -> Result<Response<ImportStream>, Status> {
+        Ok(Response::new(import(self, request.into_inner())))
     }
 
     async fn check_gallery(

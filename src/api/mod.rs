@@ -4,6 +4,7 @@ pub mod auth;
 mod camera;
 pub mod convert;
 mod event;
+mod exchange;
 mod gallery;
 mod guarded;
 mod info;
@@ -11,6 +12,7 @@ pub mod limits;
 mod page;
 mod person;
 mod recognition;
+mod report;
 mod status;
 mod training;
 mod unknown;
@@ -43,6 +45,7 @@ use crate::{
     time::Timestamp,
 };
 use limits::ApiLimits;
+pub use report::KeptFor;
 
 /// Facts that do not change while the server runs.
 #[derive(Debug, Clone)]
@@ -90,6 +93,8 @@ pub struct Services {
     pub info: Arc<ServerFacts>,
     /// What a client may send.
     pub limits: ApiLimits,
+    /// How long events are kept.
+    pub kept_for: KeptFor,
     /// Ends streams when the server drains.
     pub stop: CancellationToken,
 }

@@ -8,6 +8,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     Services, convert, page,
+    report::{ReportStream, report},
     status::{IntoStatus, exhausted, invalid, invalid_field, message_too_large, no_picture, unavailable},
 };
 use crate::{
@@ -28,7 +29,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const TRIES: usize = 5;
 
 impl Services {
-    async fn wire_person(&self, id: &PersonId) -> Result<Person, Status> {
+    pub(super) async fn wire_person(&self, id: &PersonId) -> Result<Person, Status> {
         let person = self.gallery.store().person(id).await.map_err(IntoStatus::into_status)?;
         let faces = self.gallery.store().faces(id).await.map_err(IntoStatus::into_status)?;
         Ok(convert::person::to_wire(&person, faces.len() as u32, &self.gallery.alikes(id)))
@@ -217,6 +218,14 @@ impl PersonService for Services {
         let crop = crop.ok_or_else(|| no_picture(&person, &face))?;
         let face = Some(convert::face::detected(&crop.detection, 0.0, 0.0, None));
         Ok(Response::new(GetFaceImageResponse { jpeg: crop.jpeg, face }))
+    }
+
+    type ReportPersonStream = ReportStream;
+
+    async fn report_person(&self, request: Request<ReportPersonRequest>) -> Result<Response<ReportStream>, Status> {
+        let r = request.into_inner();
+        let person = page::id("name", "people", &r.name)?;
+        Ok(Response::new(report(self, person, r.pictures).await?))
     }
 
     async fn delete_face(&self, request: Request<DeleteFaceRequest>) -> Result<Response<()>, Status> {

@@ -150,6 +150,7 @@ impl IntoStatus for CameraStoreError {
                 resource(Code::AlreadyExists, "CAMERA_EXISTS", "camera", format!("cameras/{id}"), message)
             }
             Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "camera", format!("cameras/{id}"), message),
+            Self::Unavailable(_) => unavailable(message),
             Self::Storage(_) => internal(message),
         }
     }
@@ -188,6 +189,7 @@ impl IntoStatus for GalleryError {
             }
             Self::Conflict(id) => resource(Code::Aborted, "CONFLICT", "person", format!("people/{id}"), message),
             Self::Incomparable(_) => precondition("OTHER_MODEL", "gallery".into(), message),
+            Self::NoLegalBasis(id) => precondition("LEGAL_BASIS", format!("people/{id}"), message),
             Self::Moving(_) => precondition("MOVING", "gallery".into(), message),
             Self::TooLittle(_) | Self::Training(TrainError::TooLittle { .. }) => {
                 precondition("TOO_LITTLE_DATA", "gallery".into(), message)
@@ -198,7 +200,7 @@ impl IntoStatus for GalleryError {
             Self::Training(TrainError::Optimiser(_)) => internal(message),
             Self::ForeignIndex { .. } => precondition("FOREIGN_INDEX", "gallery".into(), message),
             Self::Storage(_) => internal(message),
-            Self::Unavailable(_) => unavailable(message),
+            Self::Unavailable(_) | Self::Disk(_) => unavailable(message),
         }
     }
 }
@@ -251,6 +253,7 @@ impl IntoStatus for EventLogError {
         match self {
             Self::NotFound(id) => resource(Code::NotFound, "EVENT_NOT_FOUND", "event", format!("events/{id}"), message),
             Self::NoImage(id) => resource(Code::NotFound, "NO_IMAGE", "event", format!("events/{id}"), message),
+            Self::Unavailable(_) => unavailable(message),
             Self::Storage(_) => internal(message),
         }
     }

@@ -17,6 +17,9 @@ pub enum CameraStoreError {
     /// Somebody else changed it meanwhile.
     #[error("camera {0} was changed by somebody else meanwhile; read it again and repeat the change")]
     Conflict(CameraId),
+    /// The disk takes or gives nothing at the moment; try again later.
+    #[error("{0}")]
+    Unavailable(String),
     /// The store failed.
     #[error("the camera store failed: {0}")]
     Storage(String),

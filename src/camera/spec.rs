@@ -1,34 +1,12 @@
 //! A camera as registered. Invalid ones can't be built: [`CameraSpec::validate`] names every fault with its field.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use crate::secret::Secret;
 use crate::{frame::region::Region, ids::CameraId, time::Timestamp};
-
-/// A text that never shows: printing it gives `***`.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself; for the one place that must send it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// User name and password of a camera.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

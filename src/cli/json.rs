@@ -28,6 +28,19 @@ pub fn to_value(name: &str, message: &impl Message) -> Result<Value, Failure> {
     serde_json::from_str(&text).map_err(|e| Failure::new("cannot read back the message").because(&e))
 }
 
+/// A message of type `visage.v1.{name}` from protobuf's JSON mapping; a field that the message does not have is an error.
+///
+/// # Errors
+/// When the value is not that of such a message.
+pub fn from_value<M: Message + Default>(name: &str, value: Value) -> Result<M, Failure> {
+    let descriptor = pool()?
+        .get_message_by_name(&format!("visage.v1.{name}"))
+        .ok_or_else(|| Failure::new(format!("no message visage.v1.{name} in the descriptor set")))?;
+    let dynamic = DynamicMessage::deserialize(descriptor, value)
+        .map_err(|e| Failure::new(format!("it is no {name}")).because(&e))?;
+    dynamic.transcode_to().map_err(|e| Failure::new(format!("it is no {name}")).because(&e))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -117,8 +117,13 @@ pub enum Command {
     /// Look at faces that nobody knew, and enrol, merge or dismiss them.
     #[command(subcommand)]
     Unknown(remote::unknown::Command),
+    /// Tell what is stored about a person.
+    #[command(subcommand)]
+    Privacy(remote::privacy::Command),
     /// Make, list and revoke API tokens in the server's data folder.
     Token(local::token::Args),
+    /// Make a backup of the server's data folder while it works, check it, and restore it.
+    Backup(local::backup::Args),
     /// Fetch and check the models.
     Models(local::models::Args),
     /// Measure recognition and detection by the papers' protocols, on pictures or on the gallery.
@@ -182,6 +187,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => local::simulate::run(args).await.map(|()| OK).map_err(Failure::from),
         Command::Token(args) => local::token::run(args, io),
+        Command::Backup(args) => local::backup::run(args, io).await,
         Command::Models(args) => local::models::run(args, globals.json).await.map(|()| OK).map_err(Failure::from),
         Command::Eval(command) => local::eval::run(command, io).await,
         Command::Bench(command) => local::bench::run(command, io).await,
@@ -215,6 +221,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         Command::Events(command) => remote::events::run(command, &globals, io).await,
         Command::Gallery(command) => remote::gallery::run(command, &globals, io).await,
         Command::Unknown(command) => remote::unknown::run(command, &globals, io).await,
+        Command::Privacy(command) => remote::privacy::run(command, &globals, io).await,
         Command::Info => remote::info::run(&globals, io).await,
     }
 }

@@ -63,6 +63,13 @@ pub fn faults(config: &Config) -> Vec<String> {
         config.events.retention_days <= 36_500,
         "events.retention_days: give at most 36500, or 0 to keep events for ever",
     );
+    let (events, pictures) = (config.events.retention_days, config.events.picture_retention_days);
+    need(
+        pictures <= 36_500 && (events == 0 || pictures <= events),
+        "events.picture_retention_days: give at most events.retention_days, since pictures go with their events; 0 keeps them as long",
+    );
+    need((1..=1_000_000).contains(&config.events.max_waiting), "events.max_waiting: give 1 to 1000000");
+    need(config.events.max_waiting_mib <= 65_536, "events.max_waiting_mib: give at most 65536");
     let e = &config.enrollment;
     need((0.0..=0.5).contains(&e.outlier_confidence), "enrollment.outlier_confidence: give 0 to 0.5; 0 never refuses");
     let u = &config.unknowns;

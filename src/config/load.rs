@@ -147,7 +147,7 @@ impl Loaded {
 }
 
 fn is_secret(path: &str) -> bool {
-    ["api_key", "password", "token"].iter().any(|word| path.ends_with(word))
+    ["api_key", "password", "token", "storage.key"].iter().any(|word| path.ends_with(word))
 }
 
 fn is_empty(value: &Value) -> bool {

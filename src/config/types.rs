@@ -15,6 +15,7 @@ use crate::{
     },
     store::qdrant::QdrantSettings,
     track::{LookSettings, TrackSettings, appearance::ReturnSettings},
+    vault::VaultSettings,
 };
 
 /// `visage.toml`.
@@ -47,6 +48,8 @@ pub struct Config {
     pub gallery: GallerySettings,
     /// What a picture must have to be enrolled.
     pub enrollment: EnrollSettings,
+    /// The key that what lies on the disk is sealed with.
+    pub storage: VaultSettings,
     /// The event log.
     pub events: EventSettings,
     /// Faces that nobody knew.

@@ -16,6 +16,9 @@ pub enum EventLogError {
     /// The event has no picture.
     #[error("event {0} has no picture")]
     NoImage(EventId),
+    /// The disk takes or gives nothing at the moment; try again later.
+    #[error("{0}")]
+    Unavailable(String),
     /// The log failed.
     #[error("the event log failed: {0}")]
     Storage(String),
@@ -66,6 +69,8 @@ pub trait EventLog: Send + Sync {
     async fn set_feedback(&self, id: &EventId, feedback: Feedback) -> Result<Event, EventLogError>;
     /// Removes events created before `time`; returns how many.
     async fn remove_before(&self, time: Timestamp) -> Result<u64, EventLogError>;
+    /// Removes the pictures of events created before `time`; returns how many.
+    async fn remove_pictures_before(&self, time: Timestamp) -> Result<u64, EventLogError>;
     /// Wakes subscribers: the newest position.
     fn latest(&self) -> watch::Receiver<u64>;
     /// Random id of this log; a resume token of another log is refused.

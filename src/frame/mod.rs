@@ -4,6 +4,7 @@
 //! crop ([`crop`]), a JPEG. Pixels are shared, never copied on the way. Absent on purpose: GStreamer, models, faces.
 
 pub mod annotate;
+pub mod blur;
 pub mod contact_sheet;
 pub mod crop;
 mod filter;

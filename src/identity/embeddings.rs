@@ -71,6 +71,8 @@ pub trait EmbeddingStore: Send + Sync {
         after: Option<&FaceId>,
         limit: usize,
     ) -> Result<Vec<EnrolledFace>, GalleryError>;
+    /// Every embedding of a face, by model; none when there is no such face.
+    async fn embeddings(&self, face: &FaceId) -> Result<Vec<Embedding>, GalleryError>;
     /// Adds or replaces a face's embedding by the embedding's model; whether there still is such a face.
     async fn insert_embedding(&self, face: &FaceId, embedding: &Embedding) -> Result<bool, GalleryError>;
     /// Removes the embeddings of a model from faces that `instead` embedded too; how many. What it alone knows stays.

@@ -45,10 +45,13 @@ pub struct GallerySettings {
     pub route: Route,
     /// Who is said to look alike with the model; `None` looks for nobody.
     pub alike: Option<AlikeRange>,
+    /// Whether faces are added to people with a legal basis only.
+    pub require_legal_basis: bool,
 }
 
 struct Inner {
     route: Route,
+    require_legal_basis: bool,
     store: Arc<dyn GalleryStore>,
     /// The model that is searched, and those on their way in and out.
     sides: RwLock<Sides>,
@@ -87,6 +90,7 @@ impl Gallery {
         side.read_calibration(&*store).await?;
         let inner = Inner {
             route: settings.route,
+            require_legal_basis: settings.require_legal_basis,
             store,
             sides: RwLock::new(Sides { in_use: side, joining: None, leaving: None }),
             people: RwLock::default(),
@@ -102,6 +106,23 @@ impl Gallery {
         let side = inner.in_use();
         side.learn(inner.kept_classifier(&side, &state).await?);
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Erases everybody whose time is over; the receipts.
+    ///
+    /// # Errors
+    /// When the store or the index fails; the rest is tried again at the next call.
+    pub async fn erase_expired(&self, now: Timestamp) -> Result<Vec<ErasureReceipt>, GalleryError> {
+        let over: Vec<PersonId> = {
+            let people = self.inner.people.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let over = people.values().filter(|p| p.terms.expires.is_some_and(|end| end <= now));
+            over.map(|person| person.id.clone()).collect()
+        };
+        let mut receipts = Vec::new();
+        for person in over {
+            receipts.push(self.erase_person(&person, now).await?);
+        }
+        Ok(receipts)
     }
 
     /// The store, for reading and for changes that do not touch embeddings.
@@ -144,10 +165,13 @@ impl Gallery {
     /// Adds a face to store and index: both, or neither. With `crop` its picture is kept, so that another model can embed it.
     ///
     /// # Errors
-    /// When the embedding is of another model, there is no such person, or store or index fails.
+    /// When the embedding is of another model, there is no such person or no legal basis where one is asked for, or store or index fails.
     pub async fn add_face(&self, face: EnrolledFace, crop: Option<&FaceCrop>) -> Result<(), GalleryError> {
         let inner = &self.inner;
         let _turn = inner.turn().await?;
+        if inner.require_legal_basis && self.person(&face.person).is_some_and(|p| p.terms.ground.is_none()) {
+            return Err(inner.refused(GalleryError::NoLegalBasis(face.person)));
+        }
         let side = inner.in_use();
         side.check_model(&face.embedding).map_err(|e| inner.refused(e))?;
         inner.store.insert_face(&face, crop).await.map_err(|e| inner.refused(e))?;
@@ -309,7 +333,7 @@ impl Inner {
 
     /// Passes an error on; those that say that nothing was done leave nothing to repair.
     fn refused(&self, error: GalleryError) -> GalleryError {
-        if !matches!(error, GalleryError::Storage(_) | GalleryError::Unavailable(_)) {
+        if !matches!(error, GalleryError::Storage(_) | GalleryError::Unavailable(_) | GalleryError::Disk(_)) {
             self.unsettled.store(false, Ordering::Release);
         }
         error

@@ -8,12 +8,16 @@ use async_trait::async_trait;
 use super::*;
 use crate::{
     face::Distance,
-    identity::{Calibration, PersonHit, SearchQuery, Thresholds, decision::tests::thresholds},
+    identity::{Calibration, PersonHit, SearchQuery, Thresholds, decision::tests::thresholds, person::StoredAbout},
     inference::manifest,
 };
 
 pub(super) fn settings() -> GallerySettings {
-    GallerySettings { route: Route::Similarity, alike: Some(AlikeRange { from: 0.97, full: 0.99 }) }
+    GallerySettings {
+        route: Route::Similarity,
+        alike: Some(AlikeRange { from: 0.97, full: 0.99 }),
+        require_legal_basis: false,
+    }
 }
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -36,6 +40,7 @@ pub(super) fn person(name: &str, watchlists: &[&str]) -> Person {
         labels: BTreeMap::new(),
         watchlists: watchlists.iter().map(ToString::to_string).collect(),
         threshold_offset: 0.0,
+        terms: Default::default(),
         created: at(0),
         revision: 1,
     }
@@ -134,6 +139,9 @@ impl GalleryStore for FakeStore {
     }
     async fn all_faces(&self, model: &ModelId) -> Result<Vec<EnrolledFace>, GalleryError> {
         Ok(self.faces.lock().unwrap().values().filter(|f| f.embedding.model == *model).cloned().collect())
+    }
+    async fn stored_about(&self, _: &PersonId) -> Result<StoredAbout, GalleryError> {
+        Ok(StoredAbout::default())
     }
     async fn counts(&self) -> Result<(u64, u64), GalleryError> {
         Ok((self.people.lock().unwrap().len() as u64, self.faces.lock().unwrap().len() as u64))

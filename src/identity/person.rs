@@ -12,6 +12,37 @@ use crate::{
     time::Timestamp,
 };
 
+/// The ground on which a person's data may be processed (GDPR, article 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LegalGround {
+    /// The person agreed; for faces mostly the only one that counts (article 9).
+    Consent,
+    /// A contract with the person.
+    Contract,
+    /// A law demands it.
+    LegalObligation,
+    /// Somebody's life depends on it.
+    VitalInterest,
+    /// A task in the public interest.
+    PublicTask,
+    /// Legitimate interests that weigh more than the person's.
+    LegitimateInterest,
+}
+
+/// On what terms a person is known to the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Why it may be; `None` was not said.
+    pub ground: Option<LegalGround>,
+    /// Where that is documented, such as the number of a signed form; may be empty.
+    pub reference: String,
+    /// When it was given.
+    pub given: Option<Timestamp>,
+    /// When the person is erased; `None` is never.
+    pub expires: Option<Timestamp>,
+}
+
 /// Somebody the server should know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Person {
@@ -28,6 +59,9 @@ pub struct Person {
     /// What is added to the threshold for this person, a similarity: above 0 is stricter. 0: as everybody.
     #[serde(default)]
     pub threshold_offset: f32,
+    /// On what terms.
+    #[serde(default)]
+    pub terms: Terms,
     /// When the person was added.
     pub created: Timestamp,
     /// Counts up by one with each change; the etag of the API.
@@ -71,6 +105,17 @@ pub struct ErasureReceipt {
     pub pictures_removed: u64,
 }
 
+/// What is stored about a person besides faces and events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredAbout {
+    /// Embeddings of others' faces that were judged not to be this person.
+    pub negatives: u32,
+    /// Models that an embedding of each face is stored of.
+    pub models: BTreeMap<FaceId, Vec<ModelId>>,
+    /// Whether a classifier is stored, which every enrolled face shaped.
+    pub classifier: bool,
+}
+
 /// Why the gallery could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum GalleryError {
@@ -89,6 +134,11 @@ pub enum GalleryError {
     /// An embedding of another model.
     #[error(transparent)]
     Incomparable(#[from] crate::face::embedding::IncomparableError),
+    /// The person has no legal basis, and the settings demand one.
+    #[error(
+        "person {0} has no legal basis, which enrollment.require_legal_basis asks for; give one with `visage person update {0} --legal-ground consent`"
+    )]
+    NoLegalBasis(PersonId),
     /// The gallery can't move to another model now.
     #[error("{0}")]
     Moving(String),
@@ -112,6 +162,9 @@ pub enum GalleryError {
         /// Faces in it.
         faces: usize,
     },
+    /// The disk takes or gives nothing at the moment; try again later.
+    #[error("{0}")]
+    Disk(String),
     /// The vector server does not answer; try again later.
     #[error("the vector store does not answer: {0}")]
     Unavailable(String),
@@ -139,6 +192,8 @@ pub trait GalleryStore: Send + Sync {
     async fn remove_face(&self, person: &PersonId, face: &FaceId) -> Result<(), GalleryError>;
     /// Every face of a model, to build an index.
     async fn all_faces(&self, model: &ModelId) -> Result<Vec<EnrolledFace>, GalleryError>;
+    /// What is stored about a person besides faces and events.
+    async fn stored_about(&self, person: &PersonId) -> Result<StoredAbout, GalleryError>;
     /// Number of people and of faces.
     async fn counts(&self) -> Result<(u64, u64), GalleryError>;
     /// Keeps "this face is not that person" (a wrong match, as a user said).

@@ -1,14 +1,14 @@
 //! One appearance: a track with its looks, its best shot, and what was said about it so far.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::label;
+use super::{camera_loop::Others, label};
 use crate::{
     event::{EventKind, EventMatch, NamedPerson, NewEvent},
     face::{Detection, Quality, quality::Flaw},
-    frame::{Frame, Picture, Point, annotate, crop},
+    frame::{BBox, Frame, Picture, Point, annotate, blur, crop},
     identity::{
         DeciderSettings, Decision, Gallery, Look, Statement, Taken, Thresholds, TrackDecider, UnknownChange,
         UnknownFace, Why, WhyCode,
@@ -24,6 +24,8 @@ use crate::{
 
 /// Size of a face's surroundings that are kept when whole frames would be too many, in box sizes.
 const SURROUNDINGS: f32 = 3.0;
+/// Boxes that overlap a face's own by this much (intersection over union) are its own.
+const OWN: f32 = 0.5;
 /// Size of the portrait of an unknown face, in box sizes …
 pub(super) const PORTRAIT: f32 = 1.5;
 /// … and in pixels at most.
@@ -54,10 +56,12 @@ pub(super) struct BestShot {
     /// In the frame's pixels.
     detection: Detection,
     quality: Quality,
+    /// Every face found in the frame, this one among them.
+    everybody: Arc<[Detection]>,
 }
 
 impl BestShot {
-    fn new(frame: &Frame, detection: &Detection, quality: Quality, whole: bool) -> Self {
+    fn new(frame: &Frame, detection: &Detection, quality: Quality, whole: bool, everybody: &Arc<[Detection]>) -> Self {
         let (picture, corner) = if whole {
             (frame.picture.clone(), Point::default())
         } else {
@@ -65,7 +69,15 @@ impl BestShot {
             (Picture::from_rgb(part), corner)
         };
         let frame_size = (frame.picture.width(), frame.picture.height());
-        Self { picture, corner, frame_size, captured: frame.captured.at, detection: *detection, quality }
+        let (captured, everybody) = (frame.captured.at, everybody.clone());
+        Self { picture, corner, frame_size, captured, detection: *detection, quality, everybody }
+    }
+
+    /// Boxes of the others, in the picture's pixels. One that is nearly this face's own is that face, found twice.
+    fn others(&self) -> impl Iterator<Item = BBox> + '_ {
+        let own = self.detection.bbox;
+        let others = self.everybody.iter().filter(move |other| other.bbox.iou(&own) < OWN);
+        others.map(|other| other.moved(-self.corner.x, -self.corner.y).bbox)
     }
 }
 
@@ -154,11 +166,18 @@ impl Appearance {
     }
 
     /// Offers a crop; whether it is worth embedding. Keeps the frame of the best crop, or with `whole` false a part of it.
-    pub(super) fn offer(&mut self, frame: &Frame, detection: &Detection, quality: Quality, whole: bool) -> bool {
+    pub(super) fn offer(
+        &mut self,
+        frame: &Frame,
+        detection: &Detection,
+        quality: Quality,
+        whole: bool,
+        everybody: &Arc<[Detection]>,
+    ) -> bool {
         let wanted = self.planner.offer(frame.arrived, detection, quality).is_ok();
         let shot = if self.decider.evidence().is_doubted() { &mut self.suspect } else { &mut self.best };
         if shot.as_ref().is_none_or(|best| best.quality.rank() < quality.rank()) {
-            *shot = Some(BestShot::new(frame, detection, quality, whole));
+            *shot = Some(BestShot::new(frame, detection, quality, whole, everybody));
         }
         wanted
     }
@@ -369,9 +388,14 @@ fn unusable(skip: &Skip) -> Why {
     }
 }
 
-/// The event's picture: the best shot with box and name, the longer side at most `side_px` (0 keeps the frame's size).
-pub(super) fn draw(event: &NewEvent, shot: &BestShot, side_px: u32) -> Option<Bytes> {
+/// The event's picture: the best shot with box and name, the longer side at most `side_px` (0 keeps the frame's size); the others in it as
+/// they are, or blurred.
+pub(super) fn draw(event: &NewEvent, shot: &BestShot, side_px: u32, others: Others) -> Option<Bytes> {
     let (mut image, scale) = crop::to_rgb_within(&shot.picture, side_px);
+    if others == Others::Blur {
+        let scaled = |b: BBox| BBox::new(b.x1 * scale, b.y1 * scale, b.x2 * scale, b.y2 * scale);
+        shot.others().for_each(|face| blur::blur(&mut image, &scaled(face)));
+    }
     let matched = event.matched.as_ref();
     let name = matched.and_then(|m| m.person.as_ref()).map(|p| p.display_name.as_str());
     let face = shot.detection.moved(-shot.corner.x, -shot.corner.y);

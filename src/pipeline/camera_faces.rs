@@ -107,6 +107,7 @@ impl CameraFaces {
         let size = (frame.picture.width(), frame.picture.height());
         let at = frame.arrived;
         self.newest = Some(Newest { captured: frame.captured, arrived: at, looked_at: Instant::now(), size });
+        let everybody: Arc<[Detection]> = found.as_slice().into();
         let detections = self.wanted(found, size);
         shared.found(detections.len());
         let report = self.tracker.step(at, size, &detections);
@@ -115,7 +116,7 @@ impl CameraFaces {
         for id in &report.started {
             self.live.insert(id.clone(), Appearance::new(id.clone(), at, &ctx, &self.parts.looks));
         }
-        let (mut looked, mut switched) = self.take_looks(&frame, &detections, &matched).await;
+        let (mut looked, mut switched) = self.take_looks(&frame, &detections, &matched, everybody).await;
         self.exchange(&mut switched, &mut matched);
         events.extend(self.cut(switched, &mut matched, &mut looked));
         // Held before the others are asked about: a track whose time ran out in the very frame that shows its face again goes on, too.
@@ -225,6 +226,7 @@ impl CameraFaces {
         frame: &Frame,
         detections: &[Detection],
         matched: &[(TrackId, usize)],
+        mut everybody: Arc<[Detection]>,
     ) -> (Vec<TrackId>, Vec<TrackId>) {
         let mut faces: Vec<(TrackId, Detection)> =
             matched.iter().filter_map(|(id, i)| Some((id.clone(), *detections.get(*i)?))).collect();
@@ -243,6 +245,8 @@ impl CameraFaces {
                 for (_, face) in &mut faces {
                     *face = main_stream::enlarged(face, size(frame), size(large));
                 }
+                everybody =
+                    everybody.iter().map(|face| main_stream::enlarged(face, size(frame), size(large))).collect();
                 large
             }
             None => frame,
@@ -261,7 +265,7 @@ impl CameraFaces {
         let mut wanted = Vec::new();
         for ((id, detection), quality) in faces.into_iter().zip(measured) {
             let Some(appearance) = self.live.get_mut(&id) else { continue };
-            if appearance.offer(frame, &detection, quality, whole) {
+            if appearance.offer(frame, &detection, quality, whole, &everybody) {
                 wanted.push((id, detection, quality));
             }
         }

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use backon::Retryable;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,17 +17,29 @@ use super::{
     appearance::{self, Draft},
     camera_faces::CameraFaces,
     main_stream::MainStream,
+    outbox::Outbox,
     picture::{self, IdentitySettings, PictureDesk},
 };
 use crate::{
     camera::{Attention, CameraSpec, FrameSlot},
-    event::{Event, EventKind, EventLog, EventLogError, NewEvent},
+    event::NewEvent,
     face::EngineInUse,
     frame::Frame,
     identity::{DeciderSettings, Gallery, UnknownChange},
-    telemetry, time,
+    telemetry,
     track::{LookSettings, TrackSettings, appearance::ReturnSettings},
 };
+
+/// What becomes of other people in the picture of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Others {
+    /// Every other face that was found is blurred.
+    #[default]
+    Blur,
+    /// They are shown.
+    Show,
+}
 
 /// Section `[events]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,13 +49,30 @@ pub struct EventSettings {
     pub pictures: bool,
     /// Events older than this many days are removed; 0 keeps them for ever.
     pub retention_days: u32,
+    /// What becomes of other people in a picture.
+    pub others: Others,
+    /// Days after which pictures are removed, before their events; 0 keeps them as long as these.
+    pub picture_retention_days: u32,
     /// Pictures are scaled down to this longer side, pixels; 0 keeps the frame's size.
     pub picture_side_px: u32,
+    /// Events that wait in memory at most while the data folder can't be written.
+    pub max_waiting: usize,
+    /// Pictures of waiting events, MiB at most; beyond it the oldest go.
+    pub max_waiting_mib: usize,
 }
 
 impl Default for EventSettings {
     fn default() -> Self {
-        Self { pictures: true, retention_days: 30, picture_side_px: 1280 }
+        let (max_waiting, max_waiting_mib) = (10_000, 256);
+        Self {
+            pictures: true,
+            retention_days: 30,
+            others: Others::Blur,
+            picture_retention_days: 0,
+            picture_side_px: 1280,
+            max_waiting,
+            max_waiting_mib,
+        }
     }
 }
 
@@ -58,7 +86,7 @@ pub struct LoopParts {
     /// For snapshots.
     pub desk: PictureDesk,
     /// Where events go.
-    pub log: Arc<dyn EventLog>,
+    pub outbox: Outbox,
     /// How detections become tracks.
     pub track: TrackSettings,
     /// Which crops are embedded.
@@ -148,7 +176,7 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let Eyes { slot, attention, main } = eyes;
-    let (log, settings) = (parts.log.clone(), parts.events.clone());
+    let (outbox, settings) = (parts.outbox.clone(), parts.events.clone());
     let id = spec.borrow().id.clone();
     let mut faces = CameraFaces::new(parts, spec.borrow().clone(), main.clone());
     loop {
@@ -167,15 +195,15 @@ pub(super) async fn run(
         main.iter().for_each(|main| main.set_active(active > 0));
         shared.tracks.store(active as u32, Ordering::Relaxed);
         telemetry::active_tracks(&id, active);
-        write(&*log, &settings, events).await;
+        write(&outbox, &settings, events).await;
     }
-    write(&*log, &settings, faces.finish().await).await;
+    write(&outbox, &settings, faces.finish().await).await;
     shared.tracks.store(0, Ordering::Relaxed);
     telemetry::active_tracks(&id, 0);
 }
 
 /// Draws the pictures and writes the events; blocks while the log is busy (the slot keeps only the newest frame meanwhile).
-async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>) {
+async fn write(outbox: &Outbox, settings: &EventSettings, drafts: Vec<Draft>) {
     if drafts.is_empty() {
         return;
     }
@@ -185,7 +213,8 @@ async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>)
         let draw = |mut draft: Draft| {
             if settings.pictures {
                 let shot = draft.shot.take();
-                draft.event.image = shot.and_then(|s| appearance::draw(&draft.event, &s, settings.picture_side_px));
+                draft.event.image =
+                    shot.and_then(|s| appearance::draw(&draft.event, &s, settings.picture_side_px, settings.others));
             }
             if let (Some(UnknownChange::Keep(face)), Some(shot)) = (&mut draft.event.unknown, &draft.portrait) {
                 face.picture = appearance::portrait(shot);
@@ -198,31 +227,5 @@ async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>)
         tracing::error!(%error, "pictures of events could not be drawn; the events are written without");
         bare
     });
-    let Some(camera) = events.first().map(|e| e.camera.clone()) else { return };
-    let unknowns = events.iter().filter(|e| e.unknown.is_some()).count() as u64;
-    match append_patiently(log, events).await {
-        Ok(written) => {
-            telemetry::unknown_faces("kept", unknowns);
-            for Event { body, position, .. } in written {
-                let latency = body.captured.map(|c| time::seconds_between(c.at, time::now()).max(0.0));
-                let latency = latency.filter(|_| body.kind != EventKind::Left);
-                telemetry::event(&body.camera, body.kind.as_str(), latency.map(Duration::from_secs_f64));
-                tracing::debug!(camera = %body.camera, kind = body.kind.as_str(), position, "event");
-            }
-        }
-        Err(error) => {
-            telemetry::unknown_faces("lost", unknowns);
-            tracing::error!(%camera, %error, "events could not be written and are lost");
-        }
-    }
-}
-
-/// Tries again for a while: a full disk or a busy database may recover, and the camera's slot keeps only the newest frame.
-async fn append_patiently(log: &dyn EventLog, events: Vec<NewEvent>) -> Result<Vec<Event>, EventLogError> {
-    let attempt = || log.append(events.clone());
-    let policy = backon::ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(5);
-    attempt
-        .retry(policy)
-        .notify(|error, wait| tracing::warn!(%error, ?wait, "events could not be written; trying again"))
-        .await
+    outbox.write(events).await;
 }

@@ -87,7 +87,7 @@ async fn once(
     tasks.spawn(status_journal::run(
         spec.clone(),
         status.subscribe(),
-        parts.loops.log.clone(),
+        parts.loops.outbox.clone(),
         parts.changes.clone(),
         together.clone(),
     ));

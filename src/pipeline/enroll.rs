@@ -27,6 +27,8 @@ pub struct EnrollSettings {
     pub min_frontality: f32,
     /// Least liveness, 0 (off) to 1; needs `liveness.model`. Experimental.
     pub min_liveness: f32,
+    /// Whether faces are enrolled for people with a legal basis only.
+    pub require_legal_basis: bool,
     /// A face is clearly the largest when its area is this many times that of the next.
     pub largest_ratio: f32,
     /// Faces of one person nearer than this similarity are one picture twice.
@@ -45,6 +47,7 @@ impl Default for EnrollSettings {
             min_sharpness: 0.08,
             min_frontality: 0.12,
             min_liveness: 0.0,
+            require_legal_basis: false,
             largest_ratio: 2.0,
             duplicate_similarity: 0.99,
             outlier_confidence: 0.05,

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Queues, all of them: decoder → slot: newest wins, 1, replaced ones are counted · slot → engine: one request a camera ·
-//! still pictures → engine: 32 wait, 8 are decoded, more are refused · engine → loop: one reply · loop → event log: bounded, blocks · log → subscriber: no queue, a cursor · status: watch, latest
+//! still pictures → engine: 32 wait, 8 are decoded, more are refused · engine → loop: one reply · loop → event log: waits; while the disk takes nothing, 10000 events wait and 256 MiB of their pictures, more are counted as lost · log → subscriber: no queue, a cursor · status: watch, latest
 //! only · unknown faces → groups: no queue, they are written with their LEFT and grouped after a wake-up · store writer: bounded commands, blocks.
 
 mod appearance;
@@ -17,9 +17,11 @@ pub mod camera_loop;
 mod camera_tasks;
 pub mod conflict;
 mod enroll;
+pub mod exchange;
 pub mod fleet;
 mod label;
 mod main_stream;
+pub mod outbox;
 pub mod past;
 pub mod picture;
 mod promotion;

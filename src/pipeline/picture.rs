@@ -169,6 +169,11 @@ impl PictureDesk {
         thresholds(engine, &self.gallery, &self.identity, threshold)
     }
 
+    /// The networks in use, for others who embed.
+    pub fn engine_in_use(&self) -> EngineInUse {
+        self.engine.clone()
+    }
+
     /// Whether pictures of enrolled faces are kept.
     pub fn keeps_crops(&self) -> bool {
         self.keep_crops

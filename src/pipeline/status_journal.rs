@@ -1,13 +1,14 @@
 //! Turns a camera's status into CAMERA_STATE events, metrics and wake-ups. One task a camera.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::outbox::Outbox;
 use crate::{
     camera::{CameraSpec, CameraState, CameraStatus},
-    event::{EventKind, EventLog, NewEvent},
+    event::{EventKind, NewEvent},
     ids::EventId,
     telemetry, time,
 };
@@ -16,7 +17,7 @@ use crate::{
 pub(super) async fn run(
     spec: watch::Receiver<CameraSpec>,
     mut status: watch::Receiver<CameraStatus>,
-    log: Arc<dyn EventLog>,
+    outbox: Outbox,
     changes: watch::Sender<u64>,
     stop: CancellationToken,
 ) {
@@ -39,9 +40,7 @@ pub(super) async fn run(
             written = Some(key);
             let reason = now.reason.as_ref().map(|r| r.message.as_str()).unwrap_or_default();
             tracing::info!(camera = %spec_now.id, state = now.state.as_str(), reason, "camera state");
-            if let Err(error) = log.append(vec![state_event(&spec_now, &now)]).await {
-                tracing::error!(camera = %spec_now.id, %error, "a camera state event could not be written");
-            }
+            outbox.write(vec![state_event(&spec_now, &now)]).await;
         }
         tokio::select! {
             () = stop.cancelled() => break,

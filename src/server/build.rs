@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use tokio::{net::TcpListener, task::JoinSet};
@@ -11,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     embedder,
     listeners::{self, Tasks},
-    readiness, retention,
+    readiness,
+    retention::Retention,
     tls::{Tls, TlsError},
 };
 use crate::{
     access::{Gate, TokenStoreError},
-    api::{ServerFacts, Services},
+    api::{KeptFor, ServerFacts, Services},
     camera,
     config::Config,
     event::EventLog,
@@ -27,6 +29,7 @@ use crate::{
     pipeline::{
         camera_loop::LoopParts,
         fleet::{Fleet, FleetError, FleetParts},
+        outbox::{Outbox, OutboxLimits},
         picture::PictureDesk,
         reembed::Mover,
         unknowns::Unknowns,
@@ -80,6 +83,9 @@ pub enum StartError {
     /// A listener failed while serving.
     #[error("a listener failed: {0}")]
     Serve(String),
+    /// The data folder took no more.
+    #[error("{0} events were never written: the data folder took nothing until the end")]
+    Unwritten(usize),
     /// Draining was cut short.
     #[error("the server was ended before it had drained: {0}; events since the last one written may be missing")]
     Forced(&'static str),
@@ -103,8 +109,8 @@ impl Recognition {
     /// # Errors
     /// With the part that failed and what to do.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
-        let data_dir = config.server.data_dir.clone();
-        let store = Arc::new(blocking(move || SqliteStore::open(&data_dir)).await??);
+        let (data_dir, storage) = (config.server.data_dir.clone(), config.storage.clone());
+        let store = Arc::new(blocking(move || SqliteStore::open(&data_dir, &storage)).await??);
         let model = embedder::in_use(config, &*store).await?;
         let engine = {
             let (settings, model) = (config.clone(), model.clone());
@@ -116,6 +122,7 @@ impl Recognition {
         let settings = GallerySettings {
             route: config.identity.decision,
             alike: engine.embedder().embedder.as_ref().map(AlikeRange::of),
+            require_legal_basis: config.enrollment.require_legal_basis,
         };
         let gallery = Gallery::open(people, index, model, settings).await?;
         let engine = EngineInUse::new(engine);
@@ -151,6 +158,9 @@ pub struct Server {
     cameras_stop: CancellationToken,
     stop: CancellationToken,
     fleet: Fleet,
+    outbox: Outbox,
+    /// What a shutdown may take in all.
+    grace: Duration,
     recognition: Recognition,
     mover: Mover,
     tasks: Tasks,
@@ -198,6 +208,18 @@ impl Server {
         };
         let opener = blocking(camera::gst_opener).await?.map_err(|e| StartError::Gstreamer(e.to_string()))?;
         let log: Arc<dyn EventLog> = recognition.store.clone();
+        let limits = OutboxLimits {
+            events: config.events.max_waiting,
+            picture_bytes: config.events.max_waiting_mib.saturating_mul(1 << 20),
+        };
+        let outbox = Outbox::new(log.clone(), limits);
+        tasks.spawn({
+            let (outbox, stop) = (outbox.clone(), stop.clone());
+            async move {
+                outbox.run(stop).await;
+                Ok(())
+            }
+        });
         let unknowns = Unknowns::new(
             recognition.store.clone(),
             log.clone(),
@@ -214,7 +236,7 @@ impl Server {
                     engine: recognition.engine.clone(),
                     gallery: recognition.gallery.clone(),
                     desk: recognition.desk.clone(),
-                    log: log.clone(),
+                    outbox: outbox.clone(),
                     track: config.track.clone(),
                     looks: config.looks.clone(),
                     returns: config.returns.clone(),
@@ -229,10 +251,15 @@ impl Server {
         )
         .await?;
         tasks.spawn({
-            let (log, days, stop) = (log.clone(), config.events.retention_days, stop.clone());
-            let unknowns = unknowns.clone();
+            let retention = Retention {
+                log: log.clone(),
+                kept: KeptFor { events: config.events.retention_days, pictures: config.events.picture_retention_days },
+                unknowns: unknowns.clone(),
+                gallery: recognition.gallery.clone(),
+            };
+            let stop = stop.clone();
             async move {
-                retention::run(log, days, unknowns, stop).await;
+                retention.run(stop).await;
                 Ok(())
             }
         });
@@ -268,6 +295,7 @@ impl Server {
             mover: mover.clone(),
             info: Arc::new(facts(&recognition.engine.now(), config)),
             limits: config.limits.clone(),
+            kept_for: KeptFor { events: config.events.retention_days, pictures: config.events.picture_retention_days },
             stop: stop.clone(),
         };
         listeners::serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, gate, (&draining, &stop));
@@ -279,7 +307,8 @@ impl Server {
             });
         }
         drop(latch);
-        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, recognition, mover, tasks })
+        let grace = Duration::from_secs(config.server.grace_seconds);
+        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, outbox, grace, recognition, mover, tasks })
     }
 
     /// Waits for `stop`, or for a part to end on its own.
@@ -307,6 +336,7 @@ impl Server {
         tracing::info!("stopping: cameras");
         self.cameras_stop.cancel();
         late("cameras", self.fleet.shutdown()).await;
+        let written = tokio::time::timeout(self.grace / 2, late("events", self.outbox.drain())).await;
         tracing::info!("stopping: listeners");
         self.stop.cancel();
         let mut result = Ok(());
@@ -324,7 +354,10 @@ impl Server {
         drop(self.fleet);
         tracing::info!("stopping: networks and store");
         late("networks and store", self.recognition.close()).await;
-        result
+        match written {
+            Ok(()) => result,
+            Err(_) => Err(StartError::Unwritten(self.outbox.waiting())),
+        }
     }
 }
 
@@ -343,7 +376,7 @@ async fn open_gate(store: &Arc<SqliteStore>, config: &Config) -> Result<Gate, St
 async fn late<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        match tokio::time::timeout(std::time::Duration::from_secs(3), &mut work).await {
+        match tokio::time::timeout(Duration::from_secs(3), &mut work).await {
             Ok(value) => return value,
             Err(_) => tracing::warn!("still waiting for {what}"),
         }

@@ -40,8 +40,21 @@ pub enum StoreError {
         /// Newest version known.
         known: i64,
     },
+    /// What is sealed can't be read.
+    #[error("the data folder's key: {0}")]
+    Key(#[source] crate::vault::VaultError),
+    /// The disk takes or gives nothing.
+    #[error("the database {path} can't be used: {message}")]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// The cause, and what to do.
+        message: String,
+    },
     /// The database is damaged or fails.
-    #[error("the database {path} can't be opened: {message}; restore a backup, or move the file away to start anew")]
+    #[error(
+        "the database {path} can't be opened: {message}; restore a backup (`visage backup restore`), or move the file away to start anew"
+    )]
     Database {
         /// Which file.
         path: PathBuf,

@@ -17,6 +17,7 @@ use crate::{
     ids::{FaceId, ModelId},
     inference::manifest::Calibration,
     time::now,
+    vault::VaultSettings,
 };
 
 fn model(id: &str) -> ModelId {
@@ -60,6 +61,7 @@ async fn moves(store: Arc<SqliteStore>, old: Arc<dyn VectorIndex>, new: Arc<dyn 
             created: now(),
             revision: 1,
             threshold_offset: 0.0,
+            terms: Default::default(),
         };
         gallery.create_person(person).await.unwrap();
         faces.push(face(id, degrees));
@@ -124,7 +126,7 @@ async fn moves(store: Arc<SqliteStore>, old: Arc<dyn VectorIndex>, new: Arc<dyn 
 #[tokio::test]
 async fn in_memory() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let store = Arc::new(SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap());
     let index = |id, size| Arc::new(ExactIndex::new(model(id), size, Distance::Cosine));
     moves(store, index("m", 2), index("n", 3)).await;
 }
@@ -132,7 +134,7 @@ async fn in_memory() {
 #[tokio::test]
 async fn on_a_vector_server_with_a_collection_a_model() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let store = Arc::new(SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap());
     let server = FakeQdrant::start(None).await;
     let settings = QdrantSettings { url: server.url.clone(), ..QdrantSettings::default() };
     let connect = async |id: &str, size| {

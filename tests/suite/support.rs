@@ -72,8 +72,21 @@ pub fn free_addr() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// A page of the HTTP listener.
+pub async fn http_get(http: SocketAddr, path: &'static str) -> String {
+    let page = move || ureq::get(format!("http://{http}{path}")).call()?.body_mut().read_to_string();
+    tokio::task::spawn_blocking(page).await.unwrap().unwrap()
+}
+
 pub fn visage() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_visage"));
+    visage_by(&[])
+}
+
+/// The program, started by another: the words of its command line.
+pub fn visage_by(before: &[&str]) -> Command {
+    let program = env!("CARGO_BIN_EXE_visage");
+    let mut command = Command::new(before.first().unwrap_or(&program));
+    command.args(before.iter().skip(1)).args((!before.is_empty()).then_some(program));
     command.stdin(Stdio::null()).kill_on_drop(true).env_remove("VISAGE_SERVER").env("NO_COLOR", "1");
     command
 }
@@ -92,8 +105,13 @@ impl Server {
     }
 
     pub async fn start_with(data: &Path, env: &[(&str, &str)]) -> Self {
+        Self::start_by(visage(), data, env).await
+    }
+
+    /// Starts it by a command that ends in the program, such as a shell that limits what it may do.
+    pub async fn start_by(mut command: Command, data: &Path, env: &[(&str, &str)]) -> Self {
         let (addr, http) = (free_addr(), free_addr());
-        let child = visage()
+        let child = command
             .args(["serve", "--listen", &addr.to_string(), "--http", &http.to_string()])
             .arg("--data-dir")
             .arg(data)
@@ -115,6 +133,10 @@ impl Server {
             assert!(Instant::now() < until, "the server does not answer");
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     async fn try_channel(&self) -> Result<Channel, tonic::transport::Error> {

@@ -283,6 +283,7 @@ fn anybody(id: &str) -> identity::Person {
         labels: BTreeMap::new(),
         watchlists: Vec::new(),
         threshold_offset: 0.0,
+        terms: Default::default(),
         created: now(),
         revision: 1,
     }

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{excerpt, time};
+use super::{excerpt, from_time, time};
 use crate::{
-    identity::{EnrolledFace, Person, alike::Neighbour, person::ErasureReceipt},
+    identity::{
+        EnrolledFace, Person,
+        alike::Neighbour,
+        person::{ErasureReceipt, LegalGround, Terms},
+    },
     ids::{FaceId, PersonId},
     pipeline::{
         conflict::{Conflict, ConflictKind},
@@ -26,11 +30,60 @@ pub fn to_wire(person: &Person, faces: u32, alike: &[Neighbour]) -> v1::Person {
         create_time: Some(time(person.created)),
         etag: person.revision.to_string(),
         threshold_offset: person.threshold_offset,
+        legal_basis: legal_basis(&person.terms),
+        expire_time: person.terms.expires.map(time),
         looks_like: alike
             .iter()
             .map(|n| v1::AlikePerson { person: format!("people/{}", n.person), similarity: n.similarity })
             .collect(),
     }
+}
+
+fn legal_basis(terms: &Terms) -> Option<v1::LegalBasis> {
+    let ground = match terms.ground {
+        None => v1::LegalGround::Unspecified,
+        Some(LegalGround::Consent) => v1::LegalGround::Consent,
+        Some(LegalGround::Contract) => v1::LegalGround::Contract,
+        Some(LegalGround::LegalObligation) => v1::LegalGround::LegalObligation,
+        Some(LegalGround::VitalInterest) => v1::LegalGround::VitalInterest,
+        Some(LegalGround::PublicTask) => v1::LegalGround::PublicTask,
+        Some(LegalGround::LegitimateInterest) => v1::LegalGround::LegitimateInterest,
+    };
+    let said = terms.ground.is_some() || !terms.reference.is_empty() || terms.given.is_some();
+    said.then(|| v1::LegalBasis {
+        ground: ground.into(),
+        reference: terms.reference.clone(),
+        give_time: terms.given.map(time),
+    })
+}
+
+/// Takes a legal basis in; faults are (field, what to do).
+fn take_legal_basis(terms: &mut Terms, wire: Option<v1::LegalBasis>) -> Result<(), Vec<(String, String)>> {
+    let fault = |field: &str, text: &str| vec![(format!("person.legal_basis.{field}"), text.to_owned())];
+    let wire = wire.unwrap_or_default();
+    terms.ground = match v1::LegalGround::try_from(wire.ground) {
+        Ok(v1::LegalGround::Unspecified) => None,
+        Ok(v1::LegalGround::Consent) => Some(LegalGround::Consent),
+        Ok(v1::LegalGround::Contract) => Some(LegalGround::Contract),
+        Ok(v1::LegalGround::LegalObligation) => Some(LegalGround::LegalObligation),
+        Ok(v1::LegalGround::VitalInterest) => Some(LegalGround::VitalInterest),
+        Ok(v1::LegalGround::PublicTask) => Some(LegalGround::PublicTask),
+        Ok(v1::LegalGround::LegitimateInterest) => Some(LegalGround::LegitimateInterest),
+        Err(_) => return Err(fault("ground", "is none that this server knows")),
+    };
+    terms.reference = wire.reference;
+    terms.given = wire
+        .give_time
+        .as_ref()
+        .map(from_time)
+        .map_or(Ok(None), |at| at.map(Some).ok_or_else(|| fault("give_time", "is out of range")))?;
+    Ok(())
+}
+
+fn take_expiry(terms: &mut Terms, wire: Option<prost_types::Timestamp>) -> Result<(), Vec<(String, String)>> {
+    let fault = || vec![("person.expire_time".to_owned(), "is out of range".to_owned())];
+    terms.expires = wire.as_ref().map(|at| from_time(at).ok_or_else(fault)).transpose()?;
+    Ok(())
 }
 
 /// A new person; faults are (field, what to do).
@@ -39,9 +92,13 @@ pub fn to_wire(person: &Person, faces: u32, alike: &[Neighbour]) -> v1::Person {
 /// Every fault at once.
 pub fn from_wire(id: PersonId, wire: v1::Person, now: Timestamp) -> Result<Person, Vec<(String, String)>> {
     let display_name = if wire.display_name.is_empty() { id.to_string() } else { wire.display_name };
+    let mut terms = Terms::default();
+    take_legal_basis(&mut terms, wire.legal_basis)?;
+    take_expiry(&mut terms, wire.expire_time)?;
     let person = Person {
         id,
         display_name,
+        terms,
         external_id: wire.external_id,
         labels: wire.labels.into_iter().collect::<BTreeMap<_, _>>(),
         watchlists: wire.watchlists,
@@ -56,7 +113,8 @@ pub fn from_wire(id: PersonId, wire: v1::Person, now: Timestamp) -> Result<Perso
 /// Largest offset of a threshold, either way.
 const MOST_OFFSET: f32 = 0.3;
 /// Fields that can be changed.
-const FIELDS: [&str; 5] = ["display_name", "external_id", "labels", "watchlists", "threshold_offset"];
+const FIELDS: [&str; 7] =
+    ["display_name", "external_id", "labels", "watchlists", "threshold_offset", "legal_basis", "expire_time"];
 
 /// Checks what types can't exclude.
 ///
@@ -84,6 +142,7 @@ pub fn check(person: &Person) -> Result<(), Vec<(String, String)>> {
         "watchlists",
         "at most 64, each of 1 to 63 bytes",
     );
+    need(person.terms.reference.len() <= 200, "legal_basis.reference", "is longer than 200 bytes");
     need(
         person.threshold_offset.abs() <= MOST_OFFSET,
         "threshold_offset",
@@ -117,6 +176,12 @@ pub fn apply(person: &mut Person, wire: v1::Person, paths: &[String]) -> Result<
     }
     if has("threshold_offset") || (all && wire.threshold_offset != 0.0) {
         person.threshold_offset = wire.threshold_offset;
+    }
+    if has("legal_basis") || (all && wire.legal_basis.is_some()) {
+        take_legal_basis(&mut person.terms, wire.legal_basis)?;
+    }
+    if has("expire_time") || (all && wire.expire_time.is_some()) {
+        take_expiry(&mut person.terms, wire.expire_time)?;
     }
     check(person)
 }

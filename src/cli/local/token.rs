@@ -1,9 +1,6 @@
 //! `visage token`: API tokens of a data folder, also while a server works there.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
@@ -16,6 +13,7 @@ use crate::{
         output::{Ink, Io, cell},
         parse,
     },
+    config::Config,
     ids::TokenName,
     store::sqlite::tokens::TokenBook,
     time::{Timestamp, now},
@@ -69,12 +67,11 @@ pub fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     let flags: Vec<_> =
         args.data_dir.as_deref().map(|dir| ("server.data_dir", configured::path(dir))).into_iter().collect();
     let config = configured::load(args.config.as_deref(), &flags).map_err(anyhow::Error::from)?;
-    let dir = &config.server.data_dir;
     match args.command {
-        Command::Create { name, role, expires } => create(dir, name, role, expires, io),
-        Command::List { all } => list(dir, all, io),
+        Command::Create { name, role, expires } => create(&config, name, role, expires, io),
+        Command::List { all } => list(&config, all, io),
         Command::Revoke { name } => {
-            let revoked = existing(dir)?.revoke(&name, now()).map_err(anyhow::Error::from)?;
+            let revoked = existing(&config)?.revoke(&name, now()).map_err(anyhow::Error::from)?;
             if io.json {
                 io.object(&value(&revoked))?;
             } else {
@@ -85,7 +82,7 @@ pub fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     }
 }
 
-fn create(dir: &Path, name: TokenName, role: Role, expires: Option<Duration>, io: &mut Io<'_>) -> Outcome {
+fn create(config: &Config, name: TokenName, role: Role, expires: Option<Duration>, io: &mut Io<'_>) -> Outcome {
     let created = now();
     let expires = match expires {
         Some(span) if span.is_zero() => return Err(Failure::usage("--expires: give a time above 0")),
@@ -95,7 +92,8 @@ fn create(dir: &Path, name: TokenName, role: Role, expires: Option<Duration>, io
     let text = TokenText::generate()
         .map_err(|e| Failure::new("the operating system gives no random numbers, so no token is made").because(&e))?;
     let token = Token { hash: text.hash(), name, role, created, expires, used: None, revoked: None };
-    TokenBook::open(dir).and_then(|mut book| book.add(&token)).map_err(anyhow::Error::from)?;
+    let dir = &config.server.data_dir;
+    TokenBook::open(dir, &config.storage).and_then(|mut book| book.add(&token)).map_err(anyhow::Error::from)?;
     if io.json {
         let mut value = value(&token);
         value["token"] = text.expose().into();
@@ -114,16 +112,17 @@ fn create(dir: &Path, name: TokenName, role: Role, expires: Option<Duration>, io
 }
 
 /// The tokens of a folder that is there: looking must not make one.
-fn existing(dir: &Path) -> Result<TokenBook, Failure> {
+fn existing(config: &Config) -> Result<TokenBook, Failure> {
+    let dir = &config.server.data_dir;
     if !dir.is_dir() {
         let message = format!("data folder {} does not exist", dir.display());
         return Err(Failure::new(message).hint("name the server's with --data-dir or VISAGE_DATA_DIR"));
     }
-    TokenBook::open(dir).map_err(|e| anyhow::Error::from(e).into())
+    TokenBook::open(dir, &config.storage).map_err(|e| anyhow::Error::from(e).into())
 }
 
-fn list(dir: &Path, all: bool, io: &mut Io<'_>) -> Outcome {
-    let tokens = existing(dir)?.list(all).map_err(anyhow::Error::from)?;
+fn list(config: &Config, all: bool, io: &mut Io<'_>) -> Outcome {
+    let tokens = existing(config)?.list(all).map_err(anyhow::Error::from)?;
     if io.json {
         for token in &tokens {
             io.object(&value(token))?;
@@ -175,6 +174,8 @@ fn value(token: &Token) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::Parser;
 
     use super::*;

@@ -1,8 +1,13 @@
 //! `visage gallery`: which models cover it, moving it to another model, checking what is in it.
 
+use std::path::PathBuf;
+
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::client::{Connection, connect};
+use super::{
+    client::{Connection, connect},
+    gallery_folder,
+};
 use crate::{
     cli::{
         Globals,
@@ -12,8 +17,8 @@ use crate::{
         parse,
     },
     proto::v1::{
-        CheckGalleryRequest, GalleryFinding, GalleryFindingKind, GetGalleryRequest, ReembedGalleryRequest, ReembedPlan,
-        ReembedStage,
+        CheckGalleryRequest, ExportGalleryRequest, GalleryFinding, GalleryFindingKind, GetGalleryRequest,
+        ReembedGalleryRequest, ReembedPlan, ReembedStage,
     },
 };
 
@@ -49,6 +54,22 @@ Examples:
         #[arg(long, conflicts_with = "dry_run")]
         drop_old: bool,
     },
+    /// Write everybody into a folder: gallery.jsonl, a person with their faces a line, and pictures/. For `gallery import`, or anything else.
+    Export {
+        /// A folder that is not there yet.
+        dir: PathBuf,
+        /// Without pictures.
+        #[arg(long)]
+        no_pictures: bool,
+        /// Without embeddings: another server makes its own from the pictures.
+        #[arg(long)]
+        no_embeddings: bool,
+    },
+    /// Take people and faces in from a folder that `gallery export` wrote. Who is here already stays; exit code 3 when something was refused.
+    Import {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// List faces that may be wrong: one person enrolled as two, look-alikes, odd and poor pictures. Changes nothing.
     Check {
         /// At most this many findings, gravest first.
@@ -66,6 +87,11 @@ pub async fn run(command: Command, globals: &Globals, io: &mut Io<'_>) -> Outcom
             let request = ReembedGalleryRequest { model, allow_missing, drop_old, validate_only: dry_run };
             reembed(&server, request, io).await
         }
+        Command::Export { dir, no_pictures, no_embeddings } => {
+            let request = ExportGalleryRequest { pictures: !no_pictures, embeddings: !no_embeddings };
+            gallery_folder::export(&server, request, &dir, io).await
+        }
+        Command::Import { dir } => gallery_folder::import(&server, dir, io).await,
         Command::Check { limit } => check(&server, limit, io).await,
     }
 }

@@ -1,6 +1,6 @@
 //! `visage person`: the people of the gallery.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     camera_change::clear,
@@ -15,9 +15,10 @@ use crate::{
         parse, picture_file,
     },
     proto::v1::{
-        CreatePersonRequest, DeletePersonRequest, Face, GetFaceImageRequest, GetPersonRequest, ListFacesRequest,
-        ListPeopleRequest, Person, UpdatePersonRequest,
+        CreatePersonRequest, DeletePersonRequest, Face, GetFaceImageRequest, GetPersonRequest, LegalBasis, LegalGround,
+        ListFacesRequest, ListPeopleRequest, Person, UpdatePersonRequest,
     },
+    time::now,
 };
 
 /// What can be said about a person.
@@ -38,6 +39,48 @@ pub struct Settings {
     /// Added to the threshold for this person, -0.3 to 0.3: 0.05 is stricter, -0.05 laxer.
     #[arg(long, value_name = "OFFSET", value_parser = offset, allow_negative_numbers = true)]
     pub threshold: Option<f32>,
+    /// Why the person may be known to the server.
+    #[arg(long, value_enum, value_name = "GROUND")]
+    pub legal_ground: Option<Ground>,
+    /// Where that is documented, such as the number of a signed form.
+    #[arg(long, value_name = "TEXT", requires = "legal_ground")]
+    pub legal_reference: Option<String>,
+    /// When it was given: a time, or how long ago, such as 2h [default: now].
+    #[arg(long, value_name = "TIME", value_parser = parse::moment, requires = "legal_ground")]
+    pub legal_since: Option<parse::Moment>,
+    /// After what time the person is erased, such as 30d.
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    pub expires: Option<Duration>,
+}
+
+/// The ground on which a person's data may be processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ground {
+    /// The person agreed.
+    Consent,
+    /// A contract with the person.
+    Contract,
+    /// A law demands it.
+    LegalObligation,
+    /// Somebody's life depends on it.
+    VitalInterest,
+    /// A task in the public interest.
+    PublicTask,
+    /// Legitimate interests that weigh more than the person's.
+    LegitimateInterest,
+}
+
+impl From<Ground> for LegalGround {
+    fn from(ground: Ground) -> Self {
+        match ground {
+            Ground::Consent => Self::Consent,
+            Ground::Contract => Self::Contract,
+            Ground::LegalObligation => Self::LegalObligation,
+            Ground::VitalInterest => Self::VitalInterest,
+            Ground::PublicTask => Self::PublicTask,
+            Ground::LegitimateInterest => Self::LegitimateInterest,
+        }
+    }
 }
 
 fn offset(text: &str) -> Result<f32, String> {
@@ -58,6 +101,10 @@ pub enum Clearable {
     ExternalId,
     /// The own threshold: as everybody.
     Threshold,
+    /// The legal basis.
+    LegalBasis,
+    /// The end: the person stays until somebody erases them.
+    Expiry,
 }
 
 impl Clearable {
@@ -68,6 +115,8 @@ impl Clearable {
             Self::Watchlists => "watchlists",
             Self::ExternalId => "external_id",
             Self::Threshold => "threshold_offset",
+            Self::LegalBasis => "legal_basis",
+            Self::Expiry => "expire_time",
         }
     }
 }
@@ -190,6 +239,18 @@ fn apply(settings: Settings, person: &mut Person) -> Vec<String> {
         person.threshold_offset = offset;
         mask.push("threshold_offset".to_owned());
     }
+    if let Some(ground) = settings.legal_ground {
+        person.legal_basis = Some(LegalBasis {
+            ground: LegalGround::from(ground).into(),
+            reference: settings.legal_reference.unwrap_or_default(),
+            give_time: Some(settings.legal_since.map_or_else(|| parse::stamp(now()), |at| at.resolve(now()))),
+        });
+        mask.push("legal_basis".to_owned());
+    }
+    if let Some(end) = settings.expires.and_then(|span| now().checked_add(span).ok()) {
+        person.expire_time = Some(parse::stamp(end));
+        mask.push("expire_time".to_owned());
+    }
     mask
 }
 
@@ -271,6 +332,8 @@ async fn get(server: &Connection, id: &str, io: &mut Io<'_>) -> Outcome {
         ("faces", person.face_count.to_string()),
         ("threshold", threshold_words(person.threshold_offset)),
         ("looks like", looks_like(&person)),
+        ("legal basis", legal_words(&person)),
+        ("erased at", person.expire_time.as_ref().map_or_else(|| "never".into(), |at| parse::time_words(Some(at)))),
     ])?;
     if !faces.is_empty() {
         let mut table = io.table(&["face", "quality", "model", "source"]);
@@ -286,6 +349,14 @@ async fn get(server: &Connection, id: &str, io: &mut Io<'_>) -> Outcome {
         io.show(&table)?;
     }
     Ok(OK)
+}
+
+fn legal_words(person: &Person) -> String {
+    let Some(basis) = &person.legal_basis else { return "not said".into() };
+    let ground = basis.ground().as_str_name().trim_start_matches("LEGAL_GROUND_").replace('_', " ").to_lowercase();
+    let since = basis.give_time.as_ref().map_or_else(String::new, |at| format!(", {}", parse::time_words(Some(at))));
+    let reference = if basis.reference.is_empty() { String::new() } else { format!(" ({})", plain(&basis.reference)) };
+    format!("{ground}{reference}{since}")
 }
 
 fn threshold_words(offset: f32) -> String {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     CommandError, SqliteStore,
-    people::{FACE, FACES, distance_name, face, face_row},
+    people::{FACE, FACES, distance_name, embedding, face, face_row},
     to_bytes,
 };
 use crate::{
@@ -24,7 +24,7 @@ const IN_WORK: &str = "index_in_work";
 const LACKING: &str = "NOT EXISTS (SELECT 1 FROM embeddings WHERE face = faces.id AND model = ?1)";
 
 fn failed(error: CommandError) -> GalleryError {
-    GalleryError::Storage(error.to_string())
+    error.of_the_disk().map_or_else(|| GalleryError::Storage(error.to_string()), GalleryError::Disk)
 }
 
 fn value(error: impl std::fmt::Display) -> CommandError {
@@ -33,7 +33,8 @@ fn value(error: impl std::fmt::Display) -> CommandError {
 
 /// Adds or replaces an embedding; within the caller's transaction.
 pub(super) fn insert(c: &Connection, face: &FaceId, e: &Embedding) -> Result<(), CommandError> {
-    let sql = "INSERT OR REPLACE INTO embeddings (face, model, distance, embedding) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT OR REPLACE INTO embeddings (face, model, distance, embedding)
+               VALUES (?1, ?2, ?3, seal('embedding/' || ?1 || '/' || ?2, ?4))";
     let row = params![face.as_str(), e.model.as_str(), distance_name(e.distance), to_bytes(&e.values)];
     c.prepare_cached(sql)?.execute(row)?;
     Ok(())
@@ -136,7 +137,8 @@ impl EmbeddingStore for SqliteStore {
     async fn crop(&self, person: &PersonId, face: &FaceId) -> Result<Option<FaceCrop>, GalleryError> {
         let (p, f) = (person.clone(), face.clone());
         let found = self.read(move |c| {
-            let sql = "SELECT jpeg, detection FROM faces LEFT JOIN crops ON crops.face = faces.id
+            let sql =
+                "SELECT unseal('crop/' || face, jpeg), detection FROM faces LEFT JOIN crops ON crops.face = faces.id
                        WHERE faces.id = ?1 AND person = ?2";
             let row: Option<(Option<Vec<u8>>, Option<String>)> =
                 c.query_row(sql, [f.as_str(), p.as_str()], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
@@ -157,7 +159,7 @@ impl EmbeddingStore for SqliteStore {
         let (model, after) = (model.clone(), after.map_or_else(String::new, ToString::to_string));
         let found = self.read(move |c| {
             let sql = format!(
-                "SELECT faces.id, jpeg, detection FROM faces JOIN crops ON crops.face = faces.id
+                "SELECT faces.id, unseal('crop/' || face, jpeg), detection FROM faces JOIN crops ON crops.face = faces.id
                  WHERE faces.id > ?2 AND {LACKING} ORDER BY faces.id LIMIT ?3"
             );
             let mut statement = c.prepare_cached(&sql)?;
@@ -204,6 +206,24 @@ impl EmbeddingStore for SqliteStore {
             let mut statement = c.prepare_cached(&sql)?;
             let rows = statement.query_map(params![model.as_str(), after, limit.min(1 << 20) as i64], face_row)?;
             rows.map(|r| face(r?)).collect()
+        });
+        found.await.map_err(failed)
+    }
+
+    async fn embeddings(&self, face: &FaceId) -> Result<Vec<Embedding>, GalleryError> {
+        let face = face.clone();
+        let found = self.read(move |c| {
+            let sql = "SELECT model, distance, unseal('embedding/' || face || '/' || model, embedding)
+                       FROM embeddings WHERE face = ?1 ORDER BY model";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map([face.as_str()], |r| {
+                Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, Vec<u8>>(2)?))
+            })?;
+            rows.map(|row| {
+                let (model, distance, bytes) = row?;
+                embedding(model, &distance, &bytes)
+            })
+            .collect()
         });
         found.await.map_err(failed)
     }

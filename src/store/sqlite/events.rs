@@ -5,7 +5,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::watch;
 
-use super::{CommandError, SqliteStore, people, unknowns};
+use super::{CommandError, SqliteStore, from_bytes, people, to_bytes, unknowns};
 use crate::{
     event::{
         Event, EventLog, EventLogError, Feedback, NewEvent,
@@ -19,28 +19,30 @@ use crate::{
 const CHUNK: usize = 512;
 
 fn failed(error: CommandError) -> EventLogError {
-    EventLogError::Storage(error.to_string())
+    error.of_the_disk().map_or_else(|| EventLogError::Storage(error.to_string()), EventLogError::Unavailable)
 }
 
 fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
-const EVENT: &str = "position, body, EXISTS (SELECT 1 FROM pictures WHERE event = events.id), feedback";
+const EVENT: &str = "position, body, EXISTS (SELECT 1 FROM pictures WHERE event = events.id), feedback, unseal('template/' || id, template)";
 
-type EventRow = (i64, String, bool, Option<String>);
+type EventRow = (i64, String, bool, Option<String>, Option<Vec<u8>>);
 
 fn event_row(r: &Row<'_>) -> rusqlite::Result<EventRow> {
-    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))
+    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?))
 }
 
-fn event((position, body, has_image, feedback): EventRow) -> Result<Event, CommandError> {
+fn event((position, body, has_image, feedback, template): EventRow) -> Result<Event, CommandError> {
     let feedback = match feedback.as_deref() {
         Some("right") => Some(Feedback::Right),
         Some("wrong") => Some(Feedback::Wrong),
         _ => None,
     };
-    Ok(Event { position: position as u64, body: serde_json::from_str(&body)?, has_image, feedback })
+    let mut body: NewEvent = serde_json::from_str(&body)?;
+    body.template = template.as_deref().map(from_bytes);
+    Ok(Event { position: position as u64, body, has_image, feedback })
 }
 
 /// Newest position ever given; 0 for a new log.
@@ -89,6 +91,21 @@ fn page_below(
     Ok((found, reached))
 }
 
+impl SqliteStore {
+    /// Removes what a statement names by a time and a number of rows; in chunks, since new events need their turn in between.
+    async fn remove_in_chunks(&self, sql: &'static str, before: Timestamp) -> Result<u64, EventLogError> {
+        let mut removed = 0;
+        loop {
+            let chunk = self.write(move |c| Ok(c.execute(sql, params![micros(before), CHUNK as i64])?));
+            let chunk = chunk.await.map_err(failed)?;
+            removed += chunk as u64;
+            if chunk < CHUNK {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl EventLog for SqliteStore {
     async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Event>, EventLogError> {
@@ -105,19 +122,24 @@ impl EventLog for SqliteStore {
                     image = None;
                 }
                 let person = body.matched.as_ref().and_then(|m| m.person.as_ref()).map(|p| p.id.to_string());
+                // Sealed in a column of its own.
+                let template = body.template.take();
                 let text = serde_json::to_string(&body)?;
-                let sql = "INSERT INTO events (id, created_us, camera, person, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+                body.template = template;
+                let sql = "INSERT INTO events (id, created_us, camera, person, body, template)
+                           VALUES (?1, ?2, ?3, ?4, ?5, seal('template/' || ?1, ?6))";
                 let created = micros(body.created);
                 transaction.prepare_cached(sql)?.execute(params![
                     body.id.as_str(),
                     created,
                     body.camera.as_str(),
                     person,
-                    text
+                    text,
+                    body.template.as_deref().map(to_bytes)
                 ])?;
                 let position = transaction.last_insert_rowid() as u64;
                 if let Some(jpeg) = &image {
-                    let sql = "INSERT INTO pictures (event, jpeg) VALUES (?1, ?2)";
+                    let sql = "INSERT INTO pictures (event, jpeg) VALUES (?1, seal('picture/' || ?1, ?2))";
                     transaction.prepare_cached(sql)?.execute(params![body.id.as_str(), &jpeg[..]])?;
                 }
                 if let Some(change) = unknown {
@@ -178,7 +200,7 @@ impl EventLog for SqliteStore {
     async fn image(&self, id: &EventId) -> Result<Bytes, EventLogError> {
         let key = id.clone();
         let found = self.read(move |c| {
-            let sql = "SELECT jpeg FROM pictures WHERE event = ?1";
+            let sql = "SELECT unseal('picture/' || event, jpeg) FROM pictures WHERE event = ?1";
             let jpeg: Option<Vec<u8>> = c.query_row(sql, [key.as_str()], |r| r.get(0)).optional()?;
             Ok((jpeg, get(c, key.as_str())?.is_some()))
         });
@@ -220,20 +242,15 @@ impl EventLog for SqliteStore {
     }
 
     async fn remove_before(&self, time: Timestamp) -> Result<u64, EventLogError> {
-        let mut removed = 0;
-        // In chunks: new events need their turn in between.
-        loop {
-            let chunk = self.write(move |c| {
-                let sql = "DELETE FROM events WHERE position IN
-                           (SELECT position FROM events WHERE created_us < ?1 ORDER BY position LIMIT ?2)";
-                Ok(c.execute(sql, params![micros(time), CHUNK as i64])?)
-            });
-            let chunk = chunk.await.map_err(failed)?;
-            removed += chunk as u64;
-            if chunk < CHUNK {
-                return Ok(removed);
-            }
-        }
+        let sql = "DELETE FROM events WHERE position IN
+                   (SELECT position FROM events WHERE created_us < ?1 ORDER BY position LIMIT ?2)";
+        self.remove_in_chunks(sql, time).await
+    }
+
+    async fn remove_pictures_before(&self, time: Timestamp) -> Result<u64, EventLogError> {
+        let sql = "DELETE FROM pictures WHERE event IN
+                   (SELECT event FROM pictures JOIN events ON events.id = event WHERE created_us < ?1 LIMIT ?2)";
+        self.remove_in_chunks(sql, time).await
     }
 
     fn latest(&self) -> watch::Receiver<u64> {

@@ -2,26 +2,36 @@
 //!
 //! One thread writes, one reads; each has a bounded queue of commands whose overflow policy is to wait. Async callers never block.
 
+mod archive;
+pub mod backup;
 mod cameras;
 mod embeddings;
 mod events;
+mod fault;
+mod ledger;
 mod people;
 mod schema;
+mod sealing;
 pub mod tokens;
 mod unknowns;
 
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::ledger::Ledger;
 use super::StoreError;
-use crate::{identity::embeddings::Coverage, ids::ModelId};
+use crate::{
+    identity::embeddings::Coverage,
+    ids::ModelId,
+    vault::{Vault, VaultSettings},
+};
 
 /// Commands that wait for a thread at most; then askers wait.
 const QUEUE: usize = 256;
@@ -75,11 +85,14 @@ impl Lane {
 
 /// The store of the embedded mode.
 pub struct SqliteStore {
-    writer: Mutex<Option<std::sync::Arc<Lane>>>,
-    reader: Mutex<Option<std::sync::Arc<Lane>>>,
+    writer: Mutex<Option<Arc<Lane>>>,
+    reader: Mutex<Option<Arc<Lane>>>,
+    /// The writer's, then the reader's.
     threads: Mutex<Vec<JoinHandle<()>>>,
     latest: watch::Sender<u64>,
     log_id: String,
+    vault: Arc<Vault>,
+    ledger: Ledger,
     _lock: File,
 }
 
@@ -87,19 +100,22 @@ impl SqliteStore {
     /// Opens or makes the database in a folder, brings its schema up to date (after a copy was made), and locks the folder. Blocks.
     ///
     /// # Errors
-    /// When the folder can't be written, another server uses it, the data are of a newer version, or the file is damaged.
-    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+    /// When the folder can't be written, another server uses it, the key is missing or another's, the data are of a newer version, or the
+    /// file is damaged.
+    pub fn open(data_dir: &Path, storage: &VaultSettings) -> Result<Self, StoreError> {
         let folder = |source| StoreError::Folder { path: data_dir.to_owned(), source };
         let lock = locked(data_dir)?;
         let path = data_dir.join(DATABASE);
-        let database = |e: &dyn std::fmt::Display| StoreError::Database { path: path.clone(), message: e.to_string() };
-        let mut writer = connect(&path).map_err(|e| database(&e))?;
-        schema::upgrade(&mut writer, &path)?;
+        let database = fault::opening(&path);
+        let (mut writer, vault) = ready(data_dir, storage)?;
         // `visage token` writes here too: a transaction that began by reading would fail at once instead of waiting its turn.
         writer.set_transaction_behavior(rusqlite::TransactionBehavior::Immediate);
-        let reader = connect(&path).map_err(|e| database(&e))?;
-        let latest = events::latest(&writer).map_err(|e| database(&e))?;
-        let log_id = schema::log_id(&writer).map_err(|e| database(&e))?;
+        let ledger = Ledger::of(data_dir, &vault);
+        ledger::reconcile(&mut writer, &ledger).map_err(fault::opening_work(&path))?;
+        let reader = connect(&path).map_err(&database)?;
+        sealing::teach(&reader, &vault).map_err(&database)?;
+        let latest = events::latest(&writer).map_err(&database)?;
+        let log_id = schema::log_id(&writer).map_err(&database)?;
         let (writer, writing) = Lane::start("store-writer", writer).map_err(folder)?;
         let (reader, reading) = Lane::start("store-reader", reader).map_err(folder)?;
         Ok(Self {
@@ -108,6 +124,8 @@ impl SqliteStore {
             threads: Mutex::new(vec![writing, reading]),
             latest: watch::Sender::new(latest),
             log_id,
+            vault,
+            ledger,
             _lock: lock,
         })
     }
@@ -140,13 +158,14 @@ impl SqliteStore {
 
     /// Finishes waiting commands, closes the database and waits for the threads. Later commands fail.
     pub async fn close(&self) {
-        for lane in [&self.writer, &self.reader] {
+        // The writer last and alone: whoever closes last puts the log of changes into the database.
+        for lane in [&self.reader, &self.writer] {
             lane.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok())).await;
-        if !matches!(joined, Ok(true)) {
-            tracing::error!("a store thread ended badly");
+            let Some(thread) = self.threads.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return };
+            let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
+            if !matches!(joined, Ok(true)) {
+                tracing::error!("a store thread ended badly");
+            }
         }
     }
 
@@ -165,7 +184,7 @@ impl SqliteStore {
     }
 }
 
-fn lane(lane: &Mutex<Option<std::sync::Arc<Lane>>>) -> Result<std::sync::Arc<Lane>, CommandError> {
+fn lane(lane: &Mutex<Option<Arc<Lane>>>) -> Result<Arc<Lane>, CommandError> {
     lane.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(CommandError::Closed)
 }
 
@@ -181,6 +200,20 @@ fn locked(data_dir: &Path) -> Result<File, StoreError> {
     }
     touch_private(&data_dir.join(DATABASE)).map_err(folder)?;
     Ok(lock)
+}
+
+/// The database of a locked folder, of this program's version, with its vault.
+fn ready(data_dir: &Path, storage: &VaultSettings) -> Result<(Connection, Arc<Vault>), StoreError> {
+    let path = data_dir.join(DATABASE);
+    let database = fault::opening(&path);
+    let mut connection = connect(&path).map_err(&database)?;
+    schema::known(&connection, &path)?;
+    let new = !sealing::is_sealed(&connection).map_err(&database)?;
+    let vault = Arc::new(storage.open(data_dir, new).map_err(StoreError::Key)?);
+    sealing::teach(&connection, &vault).map_err(&database)?;
+    schema::upgrade(&mut connection, &path)?;
+    sealing::prove(&connection, &vault)?;
+    Ok((connection, vault))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -215,6 +248,8 @@ fn from_bytes(bytes: &[u8]) -> Vec<f32> {
 
 #[cfg(test)]
 mod embedding_tests;
+#[cfg(test)]
+mod sealing_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -3,17 +3,25 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{CommandError, SqliteStore, embeddings, from_bytes, schema, to_bytes};
+use super::{
+    CommandError, SqliteStore, embeddings, from_bytes,
+    ledger::{self, Erasure},
+    schema, to_bytes,
+};
 use crate::{
     event::NewEvent,
     face::{Distance, Embedding},
-    identity::{Calibration, EnrolledFace, FaceCrop, GalleryError, GalleryStore, Person, person::ErasureReceipt},
+    identity::{
+        Calibration, EnrolledFace, FaceCrop, GalleryError, GalleryStore, Person,
+        person::{ErasureReceipt, StoredAbout},
+    },
     ids::{EventId, FaceId, ModelId, PersonId},
     time::Timestamp,
+    vault::Vault,
 };
 
 fn failed(error: CommandError) -> GalleryError {
-    GalleryError::Storage(error.to_string())
+    error.of_the_disk().map_or_else(|| GalleryError::Storage(error.to_string()), GalleryError::Disk)
 }
 
 pub(super) fn distance_name(distance: Distance) -> &'static str {
@@ -33,8 +41,8 @@ pub(super) fn embedding(model: String, distance: &str, bytes: &[u8]) -> Result<E
     Ok(Embedding { model, distance, values: from_bytes(bytes).into() })
 }
 
-pub(super) const FACE: &str =
-    "faces.id, person, embeddings.model, embeddings.distance, embeddings.embedding, quality, source, created";
+pub(super) const FACE: &str = "faces.id, person, embeddings.model, embeddings.distance,
+     unseal('embedding/' || faces.id || '/' || embeddings.model, embeddings.embedding), quality, source, created";
 /// A face with an embedding; the condition says of which model.
 pub(super) const FACES: &str = "faces JOIN embeddings ON embeddings.face = faces.id";
 /// Of a face's embeddings that of the model in use, or else any.
@@ -62,7 +70,7 @@ pub(super) fn face(
 }
 
 /// The log of changes still holds removed bytes until it is written back; a reader may be in the way for a moment.
-fn overwrite(c: &Connection) -> Result<(), CommandError> {
+pub(super) fn overwrite(c: &Connection) -> Result<(), CommandError> {
     for _ in 0..3 {
         if c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0))? == 0 {
             return Ok(());
@@ -130,13 +138,16 @@ impl GalleryStore for SqliteStore {
     }
 
     async fn erase_person(&self, id: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
-        let key = id.clone();
+        let (key, ledger, vault) = (id.clone(), self.ledger.clone(), self.vault.clone());
         let receipt = self.write(move |c| {
             if !exists(c, &key)? {
                 return Ok(None);
             }
+            let erasure = Erasure { receipt: uuid::Uuid::now_v7().to_string(), erased: now, person: key };
+            // First, so that an erasure which a crash interrupts is finished at the next start.
+            ledger.add(std::slice::from_ref(&erasure)).map_err(|e| CommandError::Value(e.to_string()))?;
             let transaction = c.transaction()?;
-            let receipt = erase(&transaction, key, now)?;
+            let receipt = erase(&transaction, &vault, &erasure)?;
             transaction.commit()?;
             overwrite(c)?;
             schema::remove_copies(c);
@@ -157,7 +168,7 @@ impl GalleryStore for SqliteStore {
             c.execute(sql, params![id, f.person.as_str(), quality, f.source, f.created.to_string()])?;
             embeddings::insert(&c, &f.id, &f.embedding)?;
             if let Some(crop) = crop {
-                let sql = "INSERT INTO crops (face, jpeg, detection) VALUES (?1, ?2, ?3)";
+                let sql = "INSERT INTO crops (face, jpeg, detection) VALUES (?1, seal('crop/' || ?1, ?2), ?3)";
                 c.execute(sql, params![id, &crop.jpeg[..], serde_json::to_string(&crop.detection)?])?;
             }
             c.commit()?;
@@ -207,6 +218,27 @@ impl GalleryStore for SqliteStore {
         found.await.map_err(failed)
     }
 
+    async fn stored_about(&self, person: &PersonId) -> Result<StoredAbout, GalleryError> {
+        let key = person.clone();
+        let found = self.read(move |c| {
+            let sql = "SELECT (SELECT count(*) FROM negatives WHERE person = ?1), EXISTS (SELECT 1 FROM classifiers)";
+            let (negatives, classifier) = c.query_row(sql, [key.as_str()], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            let sql = "SELECT face, model FROM embeddings JOIN faces ON faces.id = face WHERE person = ?1 ORDER BY face, model";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows =
+                statement.query_map([key.as_str()], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))?;
+            let mut about = StoredAbout { negatives, classifier, ..StoredAbout::default() };
+            for row in rows {
+                let (face, model) = row?;
+                let value = |e: &dyn std::fmt::Display| CommandError::Value(e.to_string());
+                let face: FaceId = face.parse().map_err(|e| value(&e))?;
+                about.models.entry(face).or_default().push(model.parse().map_err(|e| value(&e))?);
+            }
+            Ok(about)
+        });
+        found.await.map_err(failed)
+    }
+
     async fn counts(&self) -> Result<(u64, u64), GalleryError> {
         let counted = self.read(|c| {
             let sql = "SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces)";
@@ -221,7 +253,8 @@ impl GalleryStore for SqliteStore {
             if !exists(c, &key)? {
                 return Ok(false);
             }
-            let sql = "INSERT INTO negatives (person, model, distance, embedding) VALUES (?1, ?2, ?3, ?4)";
+            let sql = "INSERT INTO negatives (person, model, distance, embedding)
+                       VALUES (?1, ?2, ?3, seal('negative/' || ?1 || '/' || ?2, ?4))";
             let values = to_bytes(&probe.values);
             c.execute(sql, params![key.as_str(), probe.model.as_str(), distance_name(probe.distance), values])?;
             Ok(true)
@@ -237,7 +270,8 @@ impl GalleryStore for SqliteStore {
         let removed = self.write(move |c| {
             // One of them: the same face may have been judged twice.
             let sql = "DELETE FROM negatives WHERE rowid =
-                       (SELECT max(rowid) FROM negatives WHERE person = ?1 AND model = ?2 AND embedding = ?3)";
+                       (SELECT max(rowid) FROM negatives
+                        WHERE person = ?1 AND model = ?2 AND unseal('negative/' || ?1 || '/' || ?2, embedding) = ?3)";
             Ok(c.execute(sql, params![key.as_str(), probe.model.as_str(), to_bytes(&probe.values)])?)
         });
         Ok(removed.await.map_err(failed)? > 0)
@@ -246,7 +280,8 @@ impl GalleryStore for SqliteStore {
     async fn negatives(&self, model: &ModelId) -> Result<Vec<(PersonId, Embedding)>, GalleryError> {
         let key = model.clone();
         let found = self.read(move |c| {
-            let sql = "SELECT person, model, distance, embedding FROM negatives WHERE model = ?1 ORDER BY rowid";
+            let sql = "SELECT person, model, distance, unseal('negative/' || person || '/' || model, embedding)
+                       FROM negatives WHERE model = ?1 ORDER BY rowid";
             let mut statement = c.prepare_cached(sql)?;
             let rows = statement.query_map([key.as_str()], |r| {
                 Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, Vec<u8>>(3)?))
@@ -295,7 +330,8 @@ impl GalleryStore for SqliteStore {
         let done = self.write(move |c| {
             match bytes {
                 Some(bytes) => {
-                    let sql = "INSERT OR REPLACE INTO classifiers (model, body) VALUES (?1, ?2)";
+                    let sql =
+                        "INSERT OR REPLACE INTO classifiers (model, body) VALUES (?1, seal('classifier/' || ?1, ?2))";
                     c.execute(sql, params![key.as_str(), bytes])?
                 }
                 None => c.execute("DELETE FROM classifiers WHERE model = ?1", [key.as_str()])?,
@@ -308,7 +344,8 @@ impl GalleryStore for SqliteStore {
 
 /// The classifier of a model as bytes.
 fn classifier(c: &Connection, model: &str) -> Result<Option<Vec<u8>>, CommandError> {
-    Ok(c.query_row("SELECT body FROM classifiers WHERE model = ?1", [model], |r| r.get(0)).optional()?)
+    let sql = "SELECT unseal('classifier/' || model, body) FROM classifiers WHERE model = ?1";
+    Ok(c.query_row(sql, [model], |r| r.get(0)).optional()?)
 }
 
 fn calibration_key(model: &ModelId) -> String {
@@ -323,13 +360,14 @@ fn forget_corrected(c: &Connection, event: &EventId) -> Result<u64, CommandError
     let Some(text) = found else { return Ok(0) };
     let mut body: NewEvent = serde_json::from_str(&text)?;
     body.template = None;
-    c.execute("UPDATE events SET body = ?2 WHERE id = ?1", params![event.as_str(), serde_json::to_string(&body)?])?;
+    let sql = "UPDATE events SET body = ?2, template = NULL WHERE id = ?1";
+    c.execute(sql, params![event.as_str(), serde_json::to_string(&body)?])?;
     Ok(c.execute("DELETE FROM pictures WHERE event = ?1", [event.as_str()])? as u64)
 }
 
-/// Removes a person from people, faces, negatives, past events and their pictures; keeps the receipt.
-fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureReceipt, CommandError> {
-    let id = person.as_str();
+/// Removes a person from people, faces, negatives, past events and their pictures; keeps the receipt, in which who it was is sealed.
+pub(super) fn erase(c: &Connection, vault: &Vault, erasure: &Erasure) -> Result<ErasureReceipt, CommandError> {
+    let id = erasure.person.as_str();
     let faces: u32 = c.query_row("SELECT count(*) FROM faces WHERE person = ?1", [id], |r| r.get(0))?;
     let sql = "SELECT count(*) FROM crops JOIN faces ON faces.id = crops.face WHERE person = ?1";
     let crops: u32 = c.query_row(sql, [id], |r| r.get(0))?;
@@ -346,7 +384,10 @@ fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureRece
         let mut body: NewEvent = serde_json::from_str(body)?;
         body.forget_person();
         let text = serde_json::to_string(&body)?;
-        c.execute("UPDATE events SET body = ?2, person = NULL WHERE position = ?1", params![position, text])?;
+        c.execute(
+            "UPDATE events SET body = ?2, person = NULL, template = NULL WHERE position = ?1",
+            params![position, text],
+        )?;
         // The name is drawn in the picture.
         pictures_removed += c.execute("DELETE FROM pictures WHERE event = ?1", [event])? as u64;
         if let Some(corrected) = &body.corrects {
@@ -357,15 +398,18 @@ fn erase(c: &Connection, person: PersonId, now: Timestamp) -> Result<ErasureRece
     // The erased faces shaped every weight, of whatever person.
     c.execute("DELETE FROM classifiers", [])?;
     let receipt = ErasureReceipt {
-        id: uuid::Uuid::now_v7().to_string(),
-        person: person.clone(),
-        erased: now,
+        id: erasure.receipt.clone(),
+        person: erasure.person.clone(),
+        erased: erasure.erased,
         faces_removed: faces,
         crops_removed: crops,
         events_anonymised: events.len() as u64,
         pictures_removed,
     };
-    let text = serde_json::to_string(&receipt)?;
+    let mut kept = serde_json::to_value(&receipt)?;
+    let sealed = ledger::sealed(vault, &receipt.id, &receipt.person);
+    kept["person"] = sealed.map_err(|e| CommandError::Value(e.to_string()))?.into();
+    let text = kept.to_string();
     c.execute("INSERT INTO erasures (id, receipt) VALUES (?1, ?2)", params![receipt.id, text])?;
     Ok(receipt)
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::fault;
 use crate::store::StoreError;
 
 /// One step a version; never change a step that was released.
-pub(super) const STEPS: [&str; 5] = [
+pub(super) const STEPS: [&str; 6] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE cameras (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, spec TEXT NOT NULL) STRICT;
@@ -87,6 +88,7 @@ CREATE TABLE crops (
 ) STRICT;
 ",
     TOKENS,
+    SEALED,
 ];
 
 /// One trained classifier a model.
@@ -106,26 +108,60 @@ CREATE TABLE tokens (
 CREATE UNIQUE INDEX live_tokens ON tokens(name) WHERE revoked IS NULL;
 ";
 
-/// Brings the schema up to date.
-pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let fail = |e: rusqlite::Error| StoreError::Database { path: path.to_owned(), message: e.to_string() };
-    let found: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
+/// What was in the clear is sealed: passwords of cameras, pictures, embeddings, and whom a receipt is about.
+const SEALED: &str = "
+ALTER TABLE cameras ADD COLUMN credentials BLOB;
+UPDATE cameras SET credentials = seal('camera/' || id, json_extract(spec, '$.credentials')), spec = json_set(spec, '$.credentials', NULL)
+  WHERE json_type(spec, '$.credentials') = 'object';
+ALTER TABLE events ADD COLUMN template BLOB;
+UPDATE events SET template = seal('template/' || id, floats(json_extract(body, '$.template'))), body = json_set(body, '$.template', NULL)
+  WHERE json_type(body, '$.template') = 'array';
+UPDATE pictures SET jpeg = seal('picture/' || event, jpeg);
+UPDATE crops SET jpeg = seal('crop/' || face, jpeg);
+UPDATE embeddings SET embedding = seal('embedding/' || face || '/' || model, embedding);
+UPDATE negatives SET embedding = seal('negative/' || person || '/' || model, embedding);
+UPDATE unknown_faces SET jpeg = seal('unknown/' || id, jpeg), embedding = seal('unknown-embedding/' || id, embedding);
+UPDATE classifiers SET body = seal('classifier/' || model, body);
+UPDATE erasures SET receipt = json_set(receipt, '$.person', hex(seal('erasure/' || id, json_extract(receipt, '$.person'))));
+";
+/// The first version in which nothing of that is in the clear.
+const FIRST_SEALED: i64 = 6;
+
+/// The version of a database.
+///
+/// # Errors
+/// When it is newer than this program.
+pub(super) fn known(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let fail = fault::opening(path);
+    let found: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(&fail)?;
     let known = STEPS.len() as i64;
-    if found > known {
-        return Err(StoreError::Newer { path: path.to_owned(), found, known });
-    }
+    if found > known { Err(StoreError::Newer { path: path.to_owned(), found, known }) } else { Ok(found) }
+}
+
+/// Brings the schema up to date; the connection knows `seal` and its like.
+pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let fail = fault::opening(path);
+    let found = self::known(connection, path)?;
+    let known = STEPS.len() as i64;
     if found > 0 && found < known {
         let copy = path.with_extension(format!("before-{known}.db"));
         copied(connection, &copy).map_err(|message| StoreError::Database { path: copy.clone(), message })?;
         tracing::info!(copy = %copy.display(), from = found, to = known, "the database was copied before its upgrade");
     }
     for (i, step) in STEPS.iter().enumerate().skip(found.max(0) as usize) {
-        let transaction = connection.transaction().map_err(fail)?;
-        transaction.execute_batch(step).map_err(fail)?;
-        transaction.pragma_update(None, "user_version", i as i64 + 1).map_err(fail)?;
-        transaction.commit().map_err(fail)?;
+        let transaction = connection.transaction().map_err(&fail)?;
+        transaction.execute_batch(step).map_err(&fail)?;
+        transaction.pragma_update(None, "user_version", i as i64 + 1).map_err(&fail)?;
+        transaction.commit().map_err(&fail)?;
     }
-    let healthy: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(fail)?;
+    if (1..FIRST_SEALED).contains(&found) {
+        // What was in the clear is still in the log of changes.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(&fail)?;
+        tracing::warn!(
+            "pictures, embeddings and camera passwords of this data folder are sealed now; the copy that was made before the upgrade holds them in the clear: delete it once all is well"
+        );
+    }
+    let healthy: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(&fail)?;
     if healthy != "ok" {
         return Err(StoreError::Database { path: path.to_owned(), message: healthy });
     }
@@ -172,11 +208,14 @@ pub(super) fn look(path: &Path) -> Result<(), StoreError> {
 
 /// The version of a database, which this program knows; changes nothing.
 pub(super) fn version(path: &Path) -> Result<i64, StoreError> {
-    let fail = |e: rusqlite::Error| StoreError::Database { path: path.to_owned(), message: e.to_string() };
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
-    let found: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
-    let known = STEPS.len() as i64;
-    if found > known { Err(StoreError::Newer { path: path.to_owned(), found, known }) } else { Ok(found) }
+    let fail = fault::opening(path);
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(&fail)?;
+    known(&connection, path)
+}
+
+/// Takes the log's id away, so that the next start makes another: resume tokens of before are refused.
+pub(super) fn forget_log_id(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM meta WHERE key = 'log_id'", []).map(drop)
 }
 
 /// The id of this log: random, made with the database. Resume tokens of another log are refused.

@@ -14,7 +14,7 @@ use crate::{
     time::now,
 };
 
-fn camera(id: &str) -> CameraSpec {
+pub(super) fn camera(id: &str) -> CameraSpec {
     let (url, credentials) = spec::parse_url("rtsp://joe:secret@10.0.0.1/live").unwrap();
     CameraSpec {
         id: id.parse().unwrap(),
@@ -36,7 +36,7 @@ fn camera(id: &str) -> CameraSpec {
     }
 }
 
-fn anna() -> Person {
+pub(super) fn anna() -> Person {
     Person {
         id: "anna".parse().unwrap(),
         display_name: "Annabella Quux".into(),
@@ -44,12 +44,13 @@ fn anna() -> Person {
         labels: BTreeMap::new(),
         watchlists: vec!["staff".into()],
         threshold_offset: 0.05,
+        terms: Default::default(),
         created: now(),
         revision: 1,
     }
 }
 
-fn face(person: &Person) -> EnrolledFace {
+pub(super) fn face(person: &Person) -> EnrolledFace {
     let model = "m".parse().unwrap();
     EnrolledFace {
         id: FaceId::generate(),
@@ -65,7 +66,7 @@ fn event(kind: EventKind) -> NewEvent {
     NewEvent::new(EventId::generate(), kind, "door".parse().unwrap(), BTreeMap::new(), now())
 }
 
-fn recognized(person: &Person) -> NewEvent {
+pub(super) fn recognized(person: &Person) -> NewEvent {
     let mut event = event(EventKind::Recognized);
     event.matched = Some(EventMatch {
         person: Some(NamedPerson {
@@ -90,7 +91,7 @@ fn recognized(person: &Person) -> NewEvent {
 #[tokio::test]
 async fn cameras_survive_a_reopening_and_revisions_guard_changes() {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
     let door = camera("door");
     store.insert(&door).await.unwrap();
     assert!(matches!(store.insert(&door).await, Err(CameraStoreError::AlreadyExists(_))));
@@ -100,7 +101,7 @@ async fn cameras_survive_a_reopening_and_revisions_guard_changes() {
     assert!(matches!(store.update(&camera("lobby")).await, Err(CameraStoreError::NotFound(_))));
     store.close().await;
     drop(store);
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
     assert_eq!(CameraStore::list(&store).await.unwrap(), [changed]);
     store.remove(&door.id).await.unwrap();
     assert!(matches!(store.remove(&door.id).await, Err(CameraStoreError::NotFound(_))));
@@ -109,7 +110,7 @@ async fn cameras_survive_a_reopening_and_revisions_guard_changes() {
 #[tokio::test]
 async fn people_and_faces_come_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
     let (anna, other) = (anna(), Person { id: "zoe".parse().unwrap(), ..anna() });
     assert!(matches!(store.insert_face(&face(&anna), None).await, Err(GalleryError::PersonNotFound(_))));
     store.insert_person(&anna).await.unwrap();
@@ -136,7 +137,7 @@ async fn people_and_faces_come_back_as_they_were() {
 #[tokio::test]
 async fn erasure_leaves_no_trace_in_any_file() {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
     let anna = anna();
     store.insert_person(&anna).await.unwrap();
     store.insert_face(&face(&anna), None).await.unwrap();
@@ -176,7 +177,7 @@ async fn erasure_leaves_no_trace_in_any_file() {
 #[tokio::test]
 async fn positions_have_no_holes_under_concurrent_appends_and_subscribers_miss_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let store = Arc::new(SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap());
     let log: Arc<dyn EventLog> = store.clone();
     let mut subscriber = Subscription::new(log.clone(), EventFilter::default(), Start::Now).await.unwrap();
     let mut writers = tokio::task::JoinSet::new();
@@ -206,7 +207,7 @@ async fn positions_have_no_holes_under_concurrent_appends_and_subscribers_miss_n
 #[tokio::test]
 async fn retention_is_told_as_a_gap_and_positions_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let store = Arc::new(SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap());
     store.append(vec![event(EventKind::Appeared), event(EventKind::Left)]).await.unwrap();
     let middle = now();
     store.append(vec![event(EventKind::Appeared)]).await.unwrap();
@@ -226,17 +227,23 @@ async fn retention_is_told_as_a_gap_and_positions_go_on() {
 #[tokio::test]
 async fn a_second_server_newer_data_and_rubbish_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
-    assert!(matches!(SqliteStore::open(dir.path()), Err(StoreError::InUse(_))));
+    let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
+    assert!(matches!(SqliteStore::open(dir.path(), &VaultSettings::default()), Err(StoreError::InUse(_))));
     store.close().await;
     drop(store);
     let connection = Connection::open(dir.path().join(DATABASE)).unwrap();
     connection.pragma_update(None, "user_version", 999).unwrap();
     drop(connection);
-    assert!(matches!(SqliteStore::open(dir.path()), Err(StoreError::Newer { found: 999, .. })));
+    assert!(matches!(
+        SqliteStore::open(dir.path(), &VaultSettings::default()),
+        Err(StoreError::Newer { found: 999, .. })
+    ));
     let rubbish = tempfile::tempdir().unwrap();
     fs::write(rubbish.path().join(DATABASE), vec![7u8; 8192]).unwrap();
-    assert!(matches!(SqliteStore::open(rubbish.path()), Err(StoreError::Database { .. })));
+    assert!(matches!(SqliteStore::open(rubbish.path(), &VaultSettings::default()), Err(StoreError::Database { .. })));
     fs::write(rubbish.path().join("file"), "x").unwrap();
-    assert!(matches!(SqliteStore::open(&rubbish.path().join("file")), Err(StoreError::Folder { .. })));
+    assert!(matches!(
+        SqliteStore::open(&rubbish.path().join("file"), &VaultSettings::default()),
+        Err(StoreError::Folder { .. })
+    ));
 }

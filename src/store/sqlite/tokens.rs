@@ -5,12 +5,13 @@ use std::path::Path;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{CommandError, DATABASE, SqliteStore, connect, locked, schema};
+use super::{CommandError, DATABASE, SqliteStore, connect, fault, locked, ready, schema};
 use crate::{
     access::{Token, TokenHash, TokenStore, TokenStoreError},
     ids::TokenName,
     store::StoreError,
     time::Timestamp,
+    vault::VaultSettings,
 };
 
 /// Live tokens at most: the server holds them all in memory.
@@ -114,14 +115,14 @@ impl TokenBook {
     ///
     /// # Errors
     /// When the folder can't be used, is of a newer version, or of an older one with a server at work.
-    pub fn open(data_dir: &Path) -> Result<Self, TokenBookError> {
+    pub fn open(data_dir: &Path, storage: &VaultSettings) -> Result<Self, TokenBookError> {
         let path = data_dir.join(DATABASE);
-        let fail = |e: rusqlite::Error| StoreError::Database { path: path.clone(), message: e.to_string() };
+        let fail = fault::opening(&path);
         if !path.is_file() || schema::version(&path)? < schema::STEPS.len() as i64 {
             let _lock = locked(data_dir)?;
-            schema::upgrade(&mut connect(&path).map_err(fail)?, &path)?;
+            ready(data_dir, storage)?;
         }
-        Ok(Self(connect(&path).map_err(fail)?))
+        Ok(Self(connect(&path).map_err(&fail)?))
     }
 
     /// All tokens by name, with `and_revoked` also those that were revoked.
@@ -192,10 +193,10 @@ mod tests {
     async fn tokens_are_made_and_revoked_while_a_server_works() {
         let dir = tempfile::tempdir().unwrap();
         let first = made("first");
-        TokenBook::open(dir.path()).unwrap().add(&first).unwrap();
-        let store = SqliteStore::open(dir.path()).unwrap();
+        TokenBook::open(dir.path(), &VaultSettings::default()).unwrap().add(&first).unwrap();
+        let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
         assert_eq!(store.live_tokens().await.unwrap(), std::slice::from_ref(&first), "they come back as they were");
-        let mut book = TokenBook::open(dir.path()).unwrap();
+        let mut book = TokenBook::open(dir.path(), &VaultSettings::default()).unwrap();
         let second = made("second");
         book.add(&second).unwrap();
         assert!(matches!(book.add(&made("second")), Err(TokenBookError::Exists(_))));
@@ -215,7 +216,7 @@ mod tests {
     #[test]
     fn live_tokens_are_limited_in_number() {
         let dir = tempfile::tempdir().unwrap();
-        let mut book = TokenBook::open(dir.path()).unwrap();
+        let mut book = TokenBook::open(dir.path(), &VaultSettings::default()).unwrap();
         let sql = "INSERT INTO tokens (hash, name, role, created) VALUES (?1, ?2, 'viewer', ?3)";
         for i in 0..MAX_LIVE {
             let made = made(&format!("t{i}"));
@@ -234,8 +235,11 @@ mod tests {
         let before = schema::STEPS.len() - 1;
         schema::STEPS[..before].iter().for_each(|step| old.execute_batch(step).unwrap());
         old.pragma_update(None, "user_version", before as i64).unwrap();
-        assert!(matches!(TokenBook::open(dir.path()), Err(TokenBookError::Store(StoreError::InUse(_)))));
+        assert!(matches!(
+            TokenBook::open(dir.path(), &VaultSettings::default()),
+            Err(TokenBookError::Store(StoreError::InUse(_)))
+        ));
         drop((lock, old));
-        TokenBook::open(dir.path()).unwrap().add(&made("door")).unwrap();
+        TokenBook::open(dir.path(), &VaultSettings::default()).unwrap().add(&made("door")).unwrap();
     }
 }

@@ -34,7 +34,7 @@ fn face() -> UnknownFace {
 #[tokio::test]
 async fn faces_come_and_go_with_events_and_group_numbers_are_never_given_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
     let (a, b) = (face(), face());
     store.append([&a, &b].map(|f| left(UnknownChange::Keep(Box::new(f.clone())))).into()).await.unwrap();
     let bare = |f: &UnknownFace| UnknownFace { picture: Default::default(), ..f.clone() };
@@ -84,7 +84,7 @@ async fn data_of_the_first_step_are_copied_and_brought_up_to_date() {
     connection.execute("INSERT INTO meta VALUES ('log_id', 'the-old-log')", []).unwrap();
     drop(connection);
 
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
     assert_eq!(store.log_id(), "the-old-log");
     assert!(store.unknowns().await.unwrap().is_empty());
     store.append(vec![left(UnknownChange::Keep(Box::new(face())))]).await.unwrap();

@@ -23,7 +23,8 @@ fn failed(error: CommandError) -> UnknownStoreError {
     UnknownStoreError(error.to_string())
 }
 
-const FACE: &str = "id, camera, track, event, began, ended, model, distance, embedding, quality";
+const FACE: &str =
+    "id, camera, track, event, began, ended, model, distance, unseal('unknown-embedding/' || id, embedding), quality";
 
 type FaceRow = ([String; 8], Vec<u8>, f64);
 
@@ -61,9 +62,10 @@ pub(super) fn apply(c: &Connection, change: UnknownChange) -> Result<(), Command
 }
 
 fn insert(c: &Connection, face: &UnknownFace) -> Result<(), CommandError> {
-    let sql = format!("INSERT INTO unknown_faces ({FACE}, jpeg) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+    let sql = "INSERT INTO unknown_faces (id, camera, track, event, began, ended, model, distance, embedding, quality, jpeg)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, seal('unknown-embedding/' || ?1, ?9), ?10, seal('unknown/' || ?1, ?11))";
     let template = &face.template;
-    c.prepare_cached(&sql)?.execute(params![
+    c.prepare_cached(sql)?.execute(params![
         face.id.as_str(),
         face.camera.as_str(),
         face.track.as_str(),
@@ -119,7 +121,8 @@ impl UnknownStore for SqliteStore {
 
     async fn unknown_pictures(&self, faces: Vec<FaceId>) -> Result<Vec<Bytes>, UnknownStoreError> {
         let found = self.read(move |c| {
-            let mut statement = c.prepare_cached("SELECT jpeg FROM unknown_faces WHERE id = ?1")?;
+            let mut statement =
+                c.prepare_cached("SELECT unseal('unknown/' || id, jpeg) FROM unknown_faces WHERE id = ?1")?;
             let mut picture = |id: &FaceId| {
                 let jpeg: Option<Vec<u8>> = statement.query_row([id.as_str()], |r| r.get(0)).optional()?;
                 Ok(jpeg.unwrap_or_default().into())

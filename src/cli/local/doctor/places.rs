@@ -121,6 +121,7 @@ fn free_mib(answer: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vault::VaultSettings;
 
     #[test]
     fn a_taken_port_is_a_warning_and_two_listeners_need_two() {
@@ -142,7 +143,7 @@ mod tests {
         fs::write(&file, "text").unwrap();
         assert_eq!(data_dir(&file).verdict, Verdict::Missing);
         assert_eq!(data_dir(dir.path()).verdict, Verdict::Ok);
-        let server = SqliteStore::open(dir.path()).unwrap();
+        let server = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
         let finding = data_dir(dir.path());
         assert!(finding.verdict == Verdict::Warning && finding.found.contains("in use"), "{finding:?}");
         drop(server);

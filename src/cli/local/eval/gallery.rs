@@ -270,8 +270,8 @@ impl Enrolled {
             return Err(Failure::usage(format!("data directory {} does not exist", dir.display()))
                 .hint("name a folder of people, or a data directory with --data-dir"));
         }
-        let folder = dir.clone();
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await;
+        let (folder, storage) = (dir.clone(), config.storage);
+        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&folder, &storage)).await;
         let store = store.map_err(|e| Failure::new("opening the store was interrupted").because(&e))?;
         Ok(Self { store: Arc::new(store.map_err(anyhow::Error::from)?), dir })
     }
