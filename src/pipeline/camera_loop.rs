@@ -13,10 +13,12 @@ use backon::Retryable;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     appearance::{self, Draft},
     camera_faces::CameraFaces,
+    figures,
     main_stream::MainStream,
     picture::{self, IdentitySettings, PictureDesk},
 };
@@ -176,9 +178,14 @@ pub(super) async fn run(
 
 /// Draws the pictures and writes the events; blocks while the log is busy (the slot keeps only the newest frame meanwhile).
 async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>) {
-    if drafts.is_empty() {
-        return;
+    // Most frames lead to none, and none is no decision to trace.
+    if !drafts.is_empty() {
+        write_some(log, settings, drafts).await;
     }
+}
+
+#[tracing::instrument(name = "decision", skip_all, fields(camera = tracing::field::Empty, events = drafts.len(), latency_ms = tracing::field::Empty))]
+async fn write_some(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>) {
     let bare: Vec<NewEvent> = drafts.iter().map(|draft| draft.event.clone()).collect();
     let settings = settings.clone();
     let drawn = picture::blocking(move || {
@@ -194,11 +201,12 @@ async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>)
         };
         drafts.into_iter().map(draw).collect::<Vec<_>>()
     });
-    let events = drawn.await.unwrap_or_else(|error| {
+    let events = drawn.instrument(tracing::info_span!("draw")).await.unwrap_or_else(|error| {
         tracing::error!(%error, "pictures of events could not be drawn; the events are written without");
         bare
     });
     let Some(camera) = events.first().map(|e| e.camera.clone()) else { return };
+    tracing::Span::current().record("camera", camera.as_str());
     let unknowns = events.iter().filter(|e| e.unknown.is_some()).count() as u64;
     match append_patiently(log, events).await {
         Ok(written) => {
@@ -206,6 +214,11 @@ async fn write(log: &dyn EventLog, settings: &EventSettings, drafts: Vec<Draft>)
             for Event { body, position, .. } in written {
                 let latency = body.captured.map(|c| time::seconds_between(c.at, time::now()).max(0.0));
                 let latency = latency.filter(|_| body.kind != EventKind::Left);
+                if let Some(latency) = latency {
+                    // From the capture of the frame to here: the way of a frame to an event.
+                    tracing::Span::current().record("latency_ms", latency * 1000.0);
+                }
+                figures::count(&body);
                 telemetry::event(&body.camera, body.kind.as_str(), latency.map(Duration::from_secs_f64));
                 tracing::debug!(camera = %body.camera, kind = body.kind.as_str(), position, "event");
             }

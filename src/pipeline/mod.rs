@@ -17,6 +17,7 @@ pub mod camera_loop;
 mod camera_tasks;
 pub mod conflict;
 mod enroll;
+mod figures;
 pub mod fleet;
 mod label;
 mod main_stream;

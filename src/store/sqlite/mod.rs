@@ -6,6 +6,7 @@ mod cameras;
 mod embeddings;
 mod events;
 mod people;
+mod probe;
 mod schema;
 pub mod tokens;
 mod unknowns;
@@ -19,9 +20,10 @@ use std::{
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
 
 use super::StoreError;
-use crate::{identity::embeddings::Coverage, ids::ModelId};
+use crate::{identity::embeddings::Coverage, ids::ModelId, telemetry};
 
 /// Commands that wait for a thread at most; then askers wait.
 const QUEUE: usize = 256;
@@ -154,15 +156,29 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, CommandError> + Send + 'static,
     ) -> Result<T, CommandError> {
-        lane(&self.writer)?.run(work).await
+        // Within a request or a decision it is a part of that; on its own it is not worth a trace.
+        let alone = tracing::Span::current().is_none();
+        let span = if alone { tracing::Span::none() } else { tracing::info_span!("store_write") };
+        timed("write", lane(&self.writer)?.run(work)).instrument(span).await
     }
 
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, CommandError> + Send + 'static,
     ) -> Result<T, CommandError> {
-        lane(&self.reader)?.run(work).await
+        timed("read", lane(&self.reader)?.run(work)).await
     }
+}
+
+/// Tells how long an operation took, and whether the database failed at it.
+async fn timed<T>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T, CommandError>>,
+) -> Result<T, CommandError> {
+    let began = std::time::Instant::now();
+    let done = work.await;
+    telemetry::store_done(operation, began.elapsed(), matches!(done, Err(CommandError::Sql(_))));
+    done
 }
 
 fn lane(lane: &Mutex<Option<std::sync::Arc<Lane>>>) -> Result<std::sync::Arc<Lane>, CommandError> {
