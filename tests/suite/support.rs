@@ -92,12 +92,26 @@ impl Server {
     }
 
     pub async fn start_with(data: &Path, env: &[(&str, &str)]) -> Self {
+        let mut command = visage();
+        command.envs(env.iter().copied());
+        Self::start_as(command, data).await
+    }
+
+    /// Started by a shell after `words`, which end in `exec`.
+    pub async fn start_in_shell(data: &Path, words: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{words} \"$0\" \"$@\""), env!("CARGO_BIN_EXE_visage")]);
+        command.stdin(Stdio::null()).kill_on_drop(true).env("NO_COLOR", "1");
+        Self::start_as(command, data).await
+    }
+
+    /// `command` with the arguments of `serve`.
+    pub async fn start_as(mut command: Command, data: &Path) -> Self {
         let (addr, http) = (free_addr(), free_addr());
-        let child = visage()
+        let child = command
             .args(["serve", "--listen", &addr.to_string(), "--http", &http.to_string()])
             .arg("--data-dir")
             .arg(data)
-            .envs(env.iter().copied())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .spawn()
             .unwrap();
@@ -115,6 +129,10 @@ impl Server {
             assert!(Instant::now() < until, "the server does not answer");
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     async fn try_channel(&self) -> Result<Channel, tonic::transport::Error> {
