@@ -31,16 +31,23 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 10] = [
+const ADDRESSES: [(&str, &[&str]); 17] = [
     ("argmin", &["identity"]),
     ("chacha20poly1305", &["vault"]),
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
+    ("prometheus_client", &["telemetry"]),
     ("pulp", &["frame"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("tracing_opentelemetry", &["telemetry"]),
     ("ort", &["inference", "models", "cli/local"]), // models: its tests run what was converted
     ("rusqlite", &["store"]),
+    ("rustix", &["server", "telemetry"]),
     ("qdrant_client", &["store"]),
     ("tokio_rustls", &["server"]),
+    ("x509_cert", &["server"]),
     ("tonic", &["api", "cli", "proto.rs", "store"]), // store: the Qdrant client's own status type
 ];
 

@@ -28,6 +28,8 @@ mod idle;
 mod liveness;
 #[path = "suite/main_job.rs"]
 mod main_job;
+#[path = "suite/observability.rs"]
+mod observability;
 #[path = "suite/operations.rs"]
 mod operations;
 #[path = "suite/people.rs"]
@@ -42,6 +44,8 @@ mod reembed;
 mod security;
 #[path = "suite/substream.rs"]
 mod substream;
+#[path = "suite/traces.rs"]
+mod traces;
 #[path = "suite/unknowns.rs"]
 mod unknowns;
 

@@ -131,6 +131,7 @@ where
                     return Ok(refused(status::not_admitted(&refusal)));
                 }
             };
+            tracing::Span::current().record("token", admitted.name.as_str());
             match asked {
                 Some(Least(role)) if admitted.role >= role => {
                     if role > Viewer {

@@ -20,7 +20,7 @@ use crate::{
     ids::{EventId, PersonId},
     pipeline::past::PastQuery,
     proto::v1::{event_service_server::EventService, stream_events_response::Message, *},
-    time,
+    telemetry, time,
 };
 
 /// Heartbeat when the client asks for none.
@@ -32,6 +32,8 @@ struct Feed {
     heartbeat: Duration,
     /// A first heartbeat tells that the subscription stands.
     greeted: bool,
+    /// Counts the stream while it lives.
+    _counted: telemetry::Subscriber,
 }
 
 impl Feed {
@@ -165,7 +167,13 @@ impl EventService for Services {
         };
         let start = self.start_of(r.start).await?;
         let subscription = Subscription::new(self.log.clone(), filter, start).await.map_err(IntoStatus::into_status)?;
-        let feed = Feed { services: self.clone(), subscription, heartbeat, greeted: false };
+        let feed = Feed {
+            services: self.clone(),
+            subscription,
+            heartbeat,
+            greeted: false,
+            _counted: telemetry::Subscriber::new(),
+        };
         let messages = stream::unfold(Some(feed), |feed| async { Some(feed?.next().await) });
         Ok(Response::new(Box::pin(messages)))
     }

@@ -7,19 +7,24 @@ mod event;
 mod exchange;
 mod gallery;
 mod guarded;
+pub mod health;
 mod info;
 pub mod limits;
 mod page;
 mod person;
 mod recognition;
 mod report;
+mod request;
 mod status;
 mod training;
 mod unknown;
 
 use std::{io, sync::Arc};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -44,6 +49,7 @@ use crate::{
     },
     time::Timestamp,
 };
+use health::Serving;
 use limits::ApiLimits;
 pub use report::KeptFor;
 
@@ -95,6 +101,8 @@ pub struct Services {
     pub limits: ApiLimits,
     /// How long events are kept.
     pub kept_for: KeptFor,
+    /// What the server can do at a moment, for gRPC's health.
+    pub health: watch::Receiver<Serving>,
     /// Ends streams when the server drains.
     pub stop: CancellationToken,
 }
@@ -111,11 +119,10 @@ pub async fn serve<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'stat
     draining: CancellationToken,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (reporter, health_service) = tonic_health::server::health_reporter();
     let limits = services.limits.clone();
     macro_rules! service {
         ($server:ident) => {{
-            health.set_serving::<$server<Services>>().await;
             $server::new(services.clone())
                 .max_decoding_message_size(limits.message_bytes)
                 .max_encoding_message_size(limits.message_bytes * 2)
@@ -130,7 +137,6 @@ pub async fn serve<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'stat
     let info = service!(ServerServiceServer);
     let unknowns = service!(UnknownServiceServer);
     let gallery = service!(GalleryServiceServer);
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let reflection = |name: &str| format!("the descriptor set of {name} is built in");
     let v1 = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
@@ -149,24 +155,14 @@ pub async fn serve<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'stat
             (None, None)
         }
     };
-    let withdrawn = async {
-        draining.cancelled().await;
-        health.set_not_serving::<CameraServiceServer<Services>>().await;
-        health.set_not_serving::<PersonServiceServer<Services>>().await;
-        health.set_not_serving::<RecognitionServiceServer<Services>>().await;
-        health.set_not_serving::<EventServiceServer<Services>>().await;
-        health.set_not_serving::<ServerServiceServer<Services>>().await;
-        health.set_not_serving::<UnknownServiceServer<Services>>().await;
-        health.set_not_serving::<GalleryServiceServer<Services>>().await;
-        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-        std::future::pending::<()>().await;
-    };
+    let told = health::follow(reporter, services.health.clone(), draining, stop.clone());
     let serving = Server::builder()
         .accept_http1(true)
         .concurrency_limit_per_connection(limits.requests_per_connection)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
         .layer(tonic_web::GrpcWebLayer::new())
+        .layer(request::RequestLayer)
         .layer(tower::util::MapResponseLayer::new(status::limit_named))
         .layer(auth::AuthLayer(gate))
         .add_service(health_service)
@@ -182,6 +178,6 @@ pub async fn serve<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'stat
         .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
     tokio::select! {
         ended = serving => ended,
-        () = withdrawn => Ok(()),
+        () = told => Ok(()),
     }
 }

@@ -22,6 +22,10 @@ pub enum CameraState {
 }
 
 impl CameraState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Connecting, Self::Streaming, Self::Stalled, Self::Retrying, Self::Refused, Self::Disabled];
+
     /// The name in the API, such as `STREAMING`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -152,7 +152,10 @@ pub async fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::USAGE));
         }
     };
-    logging::init(if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" });
+    // The server's own start of logging knows where traces go.
+    if !matches!(cli.command, Command::Serve(_)) {
+        logging::init("warn", logging::LogFormat::Text, None);
+    }
     let json = cli.globals.json;
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut io = Io {

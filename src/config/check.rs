@@ -23,6 +23,13 @@ pub fn faults(config: &Config) -> Vec<String> {
     need(i.batch_wait_ms <= 1000, "inference.batch_wait_ms: give at most 1000");
     need(config.cameras.max >= 1, "cameras.max: give at least 1");
     need((1..=600).contains(&config.server.grace_seconds), "server.grace_seconds: give 1 to 600");
+    need((0.0..=1.0).contains(&config.server.ready_cameras), "server.ready_cameras: give 0 (off) to 1");
+    let t = &config.telemetry;
+    need(
+        t.otlp_endpoint.is_empty() || plain_http(&t.otlp_endpoint),
+        "telemetry.otlp_endpoint: give the http:// address of a collector (OTLP over gRPC), such as http://127.0.0.1:4317; for TLS run one beside the server",
+    );
+    need((0.0..=1.0).contains(&t.otlp_sampling), "telemetry.otlp_sampling: give 0 to 1");
     let in_range = |t: Option<f32>| t.is_none_or(|t| t > -1.0 && t < 1.0);
     need(in_range(config.identity.identification_threshold), "identity.identification_threshold: give -1 to 1");
     need(in_range(config.identity.verification_threshold), "identity.verification_threshold: give -1 to 1");
@@ -111,6 +118,13 @@ pub fn faults(config: &Config) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Whether it is an http address of a host, without a password in it.
+fn plain_http(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        url.scheme() == "http" && url.has_host() && url.username().is_empty() && url.password().is_none()
+    })
 }
 
 /// Why an address may not be listened on: beyond loopback there must be TLS and tokens, unless `insecure` was said aloud.

@@ -56,6 +56,24 @@ pub struct Config {
     pub unknowns: UnknownSettings,
     /// What a client may send.
     pub limits: ApiLimits,
+    /// Where traces go.
+    pub telemetry: TelemetrySettings,
+}
+
+/// Section `[telemetry]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// Collector of traces, OTLP over gRPC, such as `http://127.0.0.1:4317`; empty (the default) makes none.
+    pub otlp_endpoint: String,
+    /// Share of the traces that are sent, 0 to 1.
+    pub otlp_sampling: f64,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self { otlp_endpoint: String::new(), otlp_sampling: 1.0 }
+    }
 }
 
 /// Section `[server]`.
@@ -72,6 +90,8 @@ pub struct ServerSettings {
     pub insecure: bool,
     /// Seconds that a shutdown may take before it is forced.
     pub grace_seconds: u64,
+    /// Share of the cameras that are switched on which must stream for the server to be ready, 0 to 1; 0 asks for none.
+    pub ready_cameras: f32,
     /// Encryption of both listeners.
     pub tls: TlsSettings,
 }
@@ -84,6 +104,7 @@ impl Default for ServerSettings {
             data_dir: "visage-data".into(),
             insecure: false,
             grace_seconds: 10,
+            ready_cameras: 0.0,
             tls: TlsSettings::default(),
         }
     }

@@ -340,7 +340,7 @@ fn planned(
     if !chosen.fallback.is_empty() {
         tracing::warn!(reason = %chosen.fallback, "the networks run on the CPU, although inference.provider is \"auto\"");
     }
-    telemetry::inference_provider(chosen.provider.name());
+    telemetry::inference_provider(chosen.provider.name(), !chosen.fallback.is_empty());
     let settings = on(chosen.provider);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let ways = plan::ways(&settings, chosen.provider, cores);

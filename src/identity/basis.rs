@@ -110,6 +110,29 @@ pub enum WhyCode {
     TakenBack,
 }
 
+impl WhyCode {
+    /// The word that is kept with events, such as `below_threshold`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EmptyGallery => "empty_gallery",
+            Self::BelowThreshold => "below_threshold",
+            Self::RunnerUpTooClose => "runner_up_too_close",
+            Self::NegativeExemplar => "negative_exemplar",
+            Self::OtherFaceOfPicture => "other_face_of_picture",
+            Self::TooSmall => "too_small",
+            Self::TooBlurred => "too_blurred",
+            Self::TurnedAway => "turned_away",
+            Self::EyesHidden => "eyes_hidden",
+            Self::MouthHidden => "mouth_hidden",
+            Self::OverExposed => "over_exposed",
+            Self::TooFewLooks => "too_few_looks",
+            Self::NoLook => "no_look",
+            Self::Erased => "erased",
+            Self::TakenBack => "taken_back",
+        }
+    }
+}
+
 /// Why nobody was named: code, words, and the figures that the words hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Why {

@@ -130,6 +130,14 @@ impl Gallery {
         &self.inner.store
     }
 
+    /// Whether the index would answer a search now.
+    ///
+    /// # Errors
+    /// When it does not answer, or not as it should.
+    pub async fn reachable(&self) -> Result<(), GalleryError> {
+        self.inner.in_use().index.reachable().await
+    }
+
     /// Name of the index's back end.
     pub fn backend(&self) -> &'static str {
         self.inner.in_use().index.backend()

@@ -65,6 +65,10 @@ pub trait VectorIndex: Send + Sync {
     async fn clear(&self) -> Result<(), GalleryError>;
     /// Ids of all faces, to compare with the store at start.
     async fn face_ids(&self) -> Result<std::collections::BTreeSet<FaceId>, GalleryError>;
+    /// Whether a search could be answered now; asked every few seconds. An index in memory always can.
+    async fn reachable(&self) -> Result<(), GalleryError> {
+        Ok(())
+    }
     /// Name of the back end: `exact` or `qdrant`.
     fn backend(&self) -> &'static str;
 }

@@ -12,6 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     appearance::{self, Draft},
@@ -204,9 +205,14 @@ pub(super) async fn run(
 
 /// Draws the pictures and writes the events; blocks while the log is busy (the slot keeps only the newest frame meanwhile).
 async fn write(outbox: &Outbox, settings: &EventSettings, drafts: Vec<Draft>) {
-    if drafts.is_empty() {
-        return;
+    // Most frames lead to none, and none is no decision to trace.
+    if !drafts.is_empty() {
+        write_some(outbox, settings, drafts).await;
     }
+}
+
+#[tracing::instrument(name = "decision", skip_all, fields(camera = tracing::field::Empty, events = drafts.len(), latency_ms = tracing::field::Empty))]
+async fn write_some(outbox: &Outbox, settings: &EventSettings, drafts: Vec<Draft>) {
     let bare: Vec<NewEvent> = drafts.iter().map(|draft| draft.event.clone()).collect();
     let settings = settings.clone();
     let drawn = picture::blocking(move || {
@@ -223,9 +229,11 @@ async fn write(outbox: &Outbox, settings: &EventSettings, drafts: Vec<Draft>) {
         };
         drafts.into_iter().map(draw).collect::<Vec<_>>()
     });
-    let events = drawn.await.unwrap_or_else(|error| {
+    let events = drawn.instrument(tracing::info_span!("draw")).await.unwrap_or_else(|error| {
         tracing::error!(%error, "pictures of events could not be drawn; the events are written without");
         bare
     });
+    let Some(camera) = events.first().map(|e| e.camera.as_str()) else { return };
+    tracing::Span::current().record("camera", camera);
     outbox.write(events).await;
 }

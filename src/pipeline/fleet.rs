@@ -29,6 +29,7 @@ use crate::{
     face::{Detection, Quality},
     identity::{Decision, Person},
     ids::CameraId,
+    telemetry,
     time::{self, Timestamp},
 };
 
@@ -256,6 +257,7 @@ impl Fleet {
         self.0.parts.store.remove(id).await?;
         self.halt(id).await;
         self.cameras().remove(id);
+        telemetry::forget_camera(id);
         self.changed();
         Ok(())
     }

@@ -18,6 +18,7 @@ mod camera_tasks;
 pub mod conflict;
 mod enroll;
 pub mod exchange;
+mod figures;
 pub mod fleet;
 mod label;
 mod main_stream;

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::figures;
 use crate::{
     event::{Event, EventKind, EventLog, EventLogError, NewEvent},
     ids::{CameraId, EventId},
@@ -258,6 +259,11 @@ fn count(written: Vec<Event>, unknowns: u64) {
     for Event { body, position, .. } in written {
         let latency = body.captured.map(|c| time::seconds_between(c.at, time::now()).max(0.0));
         let latency = latency.filter(|_| body.kind != EventKind::Left);
+        if let Some(latency) = latency {
+            // From the capture of the frame to here: the way of a frame to an event.
+            tracing::Span::current().record("latency_ms", latency * 1000.0);
+        }
+        figures::count(&body);
         telemetry::event(&body.camera, body.kind.as_str(), latency.map(Duration::from_secs_f64));
         tracing::debug!(camera = %body.camera, kind = body.kind.as_str(), position, "event");
     }

@@ -24,6 +24,7 @@ pub(super) async fn run(
     let mut written: Option<(CameraState, &'static str)> = None;
     let mut seen: Option<CameraState> = None;
     let mut counted: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let (mut received, mut reconnects) = (0, 0);
     loop {
         let now = status.borrow_and_update().clone();
         let spec_now = spec.borrow().clone();
@@ -31,9 +32,15 @@ pub(super) async fn run(
             let before = counted.insert(reason, *total).unwrap_or(0);
             telemetry::frames_skipped(&spec_now.id, reason, total.saturating_sub(before));
         }
+        let since = |before: &mut u64, total: u64| total.saturating_sub(std::mem::replace(before, total));
+        telemetry::frames_received(&spec_now.id, since(&mut received, now.frames_received));
+        telemetry::reconnects(&spec_now.id, since(&mut reconnects, now.reconnects));
         if seen != Some(now.state) {
             seen = Some(now.state);
-            telemetry::camera_up(&spec_now.id, now.state == CameraState::Streaming);
+            match now.state {
+                CameraState::Disabled => telemetry::camera_off(&spec_now.id),
+                state => telemetry::camera_up(&spec_now.id, state == CameraState::Streaming),
+            }
             changes.send_modify(|n| *n += 1);
         }
         if let Some(key) = worth_telling(&now, written) {
@@ -47,7 +54,9 @@ pub(super) async fn run(
             changed = status.changed() => if changed.is_err() { break },
         }
     }
-    telemetry::camera_up(&spec.borrow().id, false);
+    if seen != Some(CameraState::Disabled) {
+        telemetry::camera_up(&spec.borrow().id, false);
+    }
 }
 
 /// What to write: each state once, attempts in between (CONNECTING) and repeated failures of one kind never.

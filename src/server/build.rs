@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     embedder,
     listeners::{self, Tasks},
-    readiness,
+    probe::{self, Prober},
+    readiness::Health,
     retention::Retention,
     tls::{Tls, TlsError},
 };
@@ -172,7 +173,7 @@ impl Server {
     /// # Errors
     /// With the part that failed and what to do.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        telemetry::prometheus();
+        telemetry::start();
         let grpc_listener = listeners::bind("gRPC", config.server.listen, "listen").await?;
         let http_listener = listeners::bind("HTTP", config.server.http, "http").await?;
         let addr_of = |l: &TcpListener| l.local_addr().map_err(|e| StartError::Serve(e.to_string()));
@@ -180,7 +181,7 @@ impl Server {
         let (draining, cameras_stop, stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
-        let (readiness, latch) = readiness::readiness();
+        let health = Health::new(draining.clone());
         let tls = if config.server.tls.is_on() {
             let settings = config.server.tls.clone();
             Some(blocking(move || Tls::load(&settings)).await??)
@@ -188,8 +189,15 @@ impl Server {
             None
         };
         let metrics_gate = config.tokens_required().then(|| Arc::new(OnceLock::new()));
-        let until = (&draining, &stop);
-        listeners::serve_http(&mut tasks, http_listener, tls.as_ref(), readiness, metrics_gate.clone(), until)?;
+        let gate_later = metrics_gate.clone();
+        listeners::serve_http(&mut tasks, http_listener, tls.as_ref(), health.clone(), gate_later, &stop)?;
+        tasks.spawn({
+            let (health, stop) = (health.clone(), stop.clone());
+            async move {
+                probe::beat(health, stop).await;
+                Ok(())
+            }
+        });
 
         let recognition = Recognition::open(config).await?;
         let gate = match metrics_gate {
@@ -296,8 +304,19 @@ impl Server {
             info: Arc::new(facts(&recognition.engine.now(), config)),
             limits: config.limits.clone(),
             kept_for: KeptFor { events: config.events.retention_days, pictures: config.events.picture_retention_days },
+            health: health.serving(),
             stop: stop.clone(),
         };
+        let prober = Prober {
+            health,
+            store: recognition.store.clone(),
+            gallery: recognition.gallery.clone(),
+            fleet: fleet.clone(),
+            data_dir: config.server.data_dir.clone(),
+            ready_cameras: config.server.ready_cameras,
+        };
+        // Before the API listens, so that nobody is told what was not looked at.
+        prober.look().await;
         listeners::serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, gate, (&draining, &stop));
         if let Some(tls) = tls {
             let stop = stop.clone();
@@ -306,7 +325,13 @@ impl Server {
                 Ok(())
             });
         }
-        drop(latch);
+        tasks.spawn({
+            let stop = stop.clone();
+            async move {
+                prober.run(stop).await;
+                Ok(())
+            }
+        });
         let grace = Duration::from_secs(config.server.grace_seconds);
         Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, outbox, grace, recognition, mover, tasks })
     }

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Router,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
     serve::Listener,
@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, sync::mpsc};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{readiness::Readiness, tls};
+use super::{readiness::Health, tls};
 use crate::{
     access::{Gate, Refusal, token::bearer},
     telemetry,
@@ -50,36 +50,39 @@ impl Listener for TlsListener {
     }
 }
 
-/// Serves until `stop`; from `draining` on `/readyz` says so.
+/// Serves until `stop`. `/healthz` says whether the process does its work at all, `/readyz` whether it can serve; `/readyz?verbose` lists
+/// each check.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve<L: Listener<Addr = SocketAddr>>(
     listener: L,
-    readiness: Readiness,
+    health: Health,
     gate: MetricsGate,
-    draining: CancellationToken,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let beating = health.clone();
     let app = Router::new()
         .route("/metrics", get(move |headers: HeaderMap| metrics(headers, gate.clone())))
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route(
-            "/readyz",
-            get(move || {
-                let (readiness, draining) = (readiness.clone(), draining.clone());
-                async move {
-                    if draining.is_cancelled() {
-                        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-                    } else if readiness.is_ready() {
-                        (StatusCode::OK, "ready\n")
-                    } else {
-                        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
-                    }
-                }
-            }),
-        );
+        .route("/healthz", get(move || async move { alive(&beating) }))
+        .route("/readyz", get(move |uri: Uri| async move { ready(&health, &uri) }));
     axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+fn alive(health: &Health) -> (StatusCode, String) {
+    match health.stuck() {
+        None => (StatusCode::OK, "alive\n".into()),
+        Some(age) => {
+            let text = format!("stuck: the runtime has done nothing of its own for {} s\n", age.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
+}
+
+fn ready(health: &Health, uri: &Uri) -> (StatusCode, String) {
+    let verbose = uri.query().is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
+    let (ready, text) = health.ready(verbose);
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
 }
 
 async fn metrics(headers: HeaderMap, gate: MetricsGate) -> Response {
@@ -99,5 +102,5 @@ async fn metrics(headers: HeaderMap, gate: MetricsGate) -> Response {
             return (status, challenge, format!("{refusal}\n")).into_response();
         }
     }
-    telemetry::prometheus().map(|p| p.render()).unwrap_or_default().into_response()
+    ([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], telemetry::render()).into_response()
 }

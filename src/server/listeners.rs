@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     StartError, http,
-    readiness::Readiness,
+    readiness::Health,
     tls::{self, Tls},
 };
 use crate::{
@@ -42,26 +42,26 @@ fn handshakes(
     connections
 }
 
-/// Serves health and metrics, `draining` first withdraws them.
+/// Serves health and metrics.
 pub(super) fn serve_http(
     tasks: &mut Tasks,
     listener: TcpListener,
     tls: Option<&Tls>,
-    readiness: Readiness,
+    health: Health,
     gate: http::MetricsGate,
-    (draining, stop): (&CancellationToken, &CancellationToken),
+    stop: &CancellationToken,
 ) -> Result<(), StartError> {
     let failed = |e: std::io::Error| StartError::Serve(e.to_string());
-    let (draining, ended) = (draining.clone(), stop.clone());
+    let ended = stop.clone();
     match tls {
         Some(tls) => {
             let addr = listener.local_addr().map_err(failed)?;
             let connections = handshakes(tasks, listener, tls::Listener::Http, tls, stop);
             let listener = http::TlsListener { addr, connections };
-            tasks.spawn(async move { http::serve(listener, readiness, gate, draining, ended).await.map_err(failed) });
+            tasks.spawn(async move { http::serve(listener, health, gate, ended).await.map_err(failed) });
         }
         None => {
-            tasks.spawn(async move { http::serve(listener, readiness, gate, draining, ended).await.map_err(failed) });
+            tasks.spawn(async move { http::serve(listener, health, gate, ended).await.map_err(failed) });
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ pub mod build;
 pub mod embedder;
 pub mod http;
 mod listeners;
+mod probe;
 pub mod readiness;
 pub mod retention;
 pub mod run;

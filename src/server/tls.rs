@@ -20,8 +20,9 @@ use tokio_rustls::{
     server::TlsStream,
 };
 use tokio_util::sync::CancellationToken;
+use x509_cert::der::Decode;
 
-use crate::config::types::TlsSettings;
+use crate::{config::types::TlsSettings, telemetry};
 
 /// Between two looks at the files.
 const RELOAD: Duration = Duration::from_secs(5);
@@ -59,6 +60,8 @@ pub enum TlsError {
 
 /// The configurations of the two listeners.
 pub struct Configurations {
+    /// When the first certificate of the chain ends, seconds since 1970.
+    ends: Option<i64>,
     grpc: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
 }
@@ -73,6 +76,13 @@ pub enum Listener {
 }
 
 impl Configurations {
+    /// Tells when the certificate ends, now that it is in use.
+    fn tell(&self) {
+        if let Some(at) = self.ends {
+            telemetry::certificate_expires(at);
+        }
+    }
+
     fn of(&self, listener: Listener) -> Arc<ServerConfig> {
         match listener {
             Listener::Grpc => self.grpc.clone(),
@@ -123,6 +133,7 @@ impl Files {
         let key = PrivateKeyDer::from_pem_slice(&self.private_key)
             .map_err(|_| wrong(PRIVATE_KEY, key_path, "holds no private key in PEM (BEGIN PRIVATE KEY)".into()))?;
         let provider = Arc::new(ring::default_provider());
+        let ends = ends(&chain);
         let http = configuration(&provider, chain.clone(), key.clone_key(), None)
             .map_err(|e| wrong(CERTIFICATE, chain_path, format!("does not go with {key_path}: {e}")))?;
         let roots = match &self.client_ca {
@@ -138,6 +149,7 @@ impl Files {
         };
         let grpc = configuration(&provider, chain, key, roots).map_err(|e| wrong(CERTIFICATE, chain_path, e))?;
         Ok(Configurations {
+            ends,
             grpc: with_protocols(grpc, &[b"h2", b"http/1.1"]),
             http: with_protocols(http, &[b"http/1.1"]),
         })
@@ -150,6 +162,12 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         _ => Err("holds no certificate in PEM (BEGIN CERTIFICATE)".into()),
     }
+}
+
+/// When the server's own certificate ends; `None` where it does not say so in a way that is understood.
+fn ends(chain: &[CertificateDer<'_>]) -> Option<i64> {
+    let own = x509_cert::Certificate::from_der(chain.first()?).ok()?;
+    i64::try_from(own.tbs_certificate.validity.not_after.to_unix_duration().as_secs()).ok()
 }
 
 fn configuration(
@@ -191,7 +209,9 @@ impl Tls {
     /// When one can't be read or holds something else, or key and certificate do not belong together.
     pub fn load(settings: &TlsSettings) -> Result<Self, TlsError> {
         let files = Files::read(settings)?;
-        let current = watch::Sender::new(Arc::new(files.configurations()?));
+        let configurations = files.configurations()?;
+        configurations.tell();
+        let current = watch::Sender::new(Arc::new(configurations));
         Ok(Self { settings: settings.clone(), tried: files.fingerprint(), current })
     }
 
@@ -237,6 +257,7 @@ impl Tls {
         }
         self.tried = fingerprint;
         let configurations = files.configurations()?;
+        configurations.tell();
         self.current.send_replace(Arc::new(configurations));
         tracing::info!(certificate = self.settings.certificate, "a new TLS certificate is in use for new connections");
         Ok(())
@@ -325,6 +346,19 @@ mod tests {
         assert!(told.contains("server.tls.client_ca"), "{told}");
         let secret = fs::read_to_string(&one.private_key).unwrap();
         assert!(secret.lines().skip(1).all(|line| !told.contains(line)));
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        let ended = |year| {
+            let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 2);
+            let key = rcgen::KeyPair::generate().unwrap();
+            ends(&[CertificateDer::from(params.self_signed(&key).unwrap().der().to_vec())])
+        };
+        // Years from 2050 on are written in another way.
+        assert_eq!((ended(2031), ended(2051)), (Some(1_925_078_400), Some(2_556_230_400)));
+        assert_eq!(ends(&[CertificateDer::from(vec![1, 2, 3])]), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -393,6 +393,13 @@ impl VectorIndex for QdrantIndex {
         }
     }
 
+    async fn reachable(&self) -> Result<(), GalleryError> {
+        if self.call(self.client.collection_exists(self.collection.as_str())).await? {
+            return Ok(());
+        }
+        Err(GalleryError::Storage(format!("Qdrant at {} lost the collection {}", self.url, self.collection)))
+    }
+
     fn backend(&self) -> &'static str {
         "qdrant"
     }

@@ -91,12 +91,24 @@ async fn a_server_that_never_answers_is_unavailable() {
 async fn a_server_that_goes_away_later_is_unavailable() {
     let server = FakeQdrant::start(None).await;
     let index = connect(&settings(&server.url), 4, Distance::Cosine).await.unwrap();
+    index.reachable().await.unwrap();
     server.stop().await;
+    let away = index.reachable().await.err().unwrap();
+    assert!(matches!(away, GalleryError::Unavailable(_)), "{away:?}");
     let probe = conformance::embedding(&[1.0, 0.0, 0.0, 0.0], Distance::Cosine);
     for _ in 0..4 {
         let away = index.search(&probe, &everyone(1)).await.err().unwrap();
         assert!(matches!(away, GalleryError::Unavailable(_)), "{away:?}");
     }
+}
+
+#[tokio::test]
+async fn a_collection_that_is_gone_is_not_reachable() {
+    let server = FakeQdrant::start(None).await;
+    let index = connect(&settings(&server.url), 4, Distance::Cosine).await.unwrap();
+    index.client.delete_collection(index.collection.as_str()).await.unwrap();
+    let gone = index.reachable().await.err().unwrap();
+    assert!(gone.to_string().contains("lost the collection visage_m"), "{gone}");
 }
 
 #[tokio::test]

@@ -96,8 +96,9 @@ async fn a_full_disk_delays_events_and_loses_none() {
     if !able.is_ok_and(|status| status.success()) {
         return skipped("a small disk can't be made here (unshare, mount): what happens when it is full is not tested");
     }
-    let server =
-        Server::start_by(visage_by(&inside), &data, &[&BRIEF[..], &[("DATA", data.to_str().unwrap())]].concat()).await;
+    let mut command = visage_by(&inside);
+    command.envs(BRIEF).env("DATA", &data);
+    let server = Server::start_as(command, &data).await;
     let filler = |server: &Server| {
         let root = PathBuf::from(format!("/proc/{}/root", server.pid()));
         root.join(data.strip_prefix("/").unwrap()).join("filler")
@@ -113,9 +114,9 @@ async fn a_full_disk_delays_events_and_loses_none() {
 async fn a_failing_disk_delays_events_and_loses_none() {
     let dir = tempfile::tempdir().unwrap();
     // Files may not grow beyond a limit that is set while it runs: writes fail as those of a broken disk do.
-    let server =
-        Server::start_by(visage_by(&["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"]), &dir.path().join("data"), &BRIEF)
-            .await;
+    let mut command = visage_by(&["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+    command.envs(BRIEF);
+    let server = Server::start_as(command, &dir.path().join("data")).await;
     let limit = async |server: &Server, size: &str| {
         let done = Command::new("prlimit")
             .args(["--pid", &server.pid().to_string(), &format!("--fsize={size}:unlimited")])

@@ -105,17 +105,26 @@ impl Server {
     }
 
     pub async fn start_with(data: &Path, env: &[(&str, &str)]) -> Self {
-        Self::start_by(visage(), data, env).await
+        let mut command = visage();
+        command.envs(env.iter().copied());
+        Self::start_as(command, data).await
     }
 
-    /// Starts it by a command that ends in the program, such as a shell that limits what it may do.
-    pub async fn start_by(mut command: Command, data: &Path, env: &[(&str, &str)]) -> Self {
+    /// Started by a shell after `words`, which end in `exec`.
+    pub async fn start_in_shell(data: &Path, words: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{words} \"$0\" \"$@\""), env!("CARGO_BIN_EXE_visage")]);
+        command.stdin(Stdio::null()).kill_on_drop(true).env("NO_COLOR", "1");
+        Self::start_as(command, data).await
+    }
+
+    /// `command` with the arguments of `serve`.
+    pub async fn start_as(mut command: Command, data: &Path) -> Self {
         let (addr, http) = (free_addr(), free_addr());
         let child = command
             .args(["serve", "--listen", &addr.to_string(), "--http", &http.to_string()])
             .arg("--data-dir")
             .arg(data)
-            .envs(env.iter().copied())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .spawn()
             .unwrap();

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 
-use crate::{config, server};
+use crate::{
+    cli::logging::{self, LogFormat},
+    config, server,
+    telemetry::Traces,
+};
 
 /// Runs the server until Ctrl-C or SIGTERM.
 #[derive(Debug, clap::Args)]
@@ -24,6 +28,9 @@ pub struct Args {
     /// Allows listening beyond loopback without TLS or without tokens; without `auth.required = true` no token is asked for then.
     #[arg(long)]
     insecure: bool,
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT", env = "VISAGE_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
     /// Prints the configuration with the origin of each value, and ends.
     #[arg(long)]
     print_config: bool,
@@ -59,12 +66,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         std::io::stdout().write_all(loaded.explain().as_bytes())?;
         return Ok(());
     }
+    let telemetry = &loaded.config.telemetry;
+    let traces = match telemetry.otlp_endpoint.as_str() {
+        "" => None,
+        endpoint => Some(Traces::start(endpoint, telemetry.otlp_sampling).map_err(anyhow::Error::msg)?),
+    };
+    logging::init("info", args.log_format, traces.as_ref());
     if exposed(&loaded.config) {
         tracing::warn!("--insecure: whoever reaches this server may do everything, since no token is asked for");
     }
-    server::run(&loaded.config, |server| {
+    let served = server::run(&loaded.config, |server| {
         tracing::info!(grpc = %server.grpc, http = %server.http, data = %loaded.config.server.data_dir.display(), "visage serves");
     })
-    .await
-    .context("the server did not start or ended badly")
+    .await;
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
+    served.context("the server did not start or ended badly")
 }

@@ -10,6 +10,7 @@ mod events;
 mod fault;
 mod ledger;
 mod people;
+mod probe;
 mod schema;
 mod sealing;
 pub mod tokens;
@@ -24,12 +25,14 @@ use std::{
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
 
 use self::ledger::Ledger;
 use super::StoreError;
 use crate::{
     identity::embeddings::Coverage,
     ids::ModelId,
+    telemetry,
     vault::{Vault, VaultSettings},
 };
 
@@ -173,15 +176,29 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, CommandError> + Send + 'static,
     ) -> Result<T, CommandError> {
-        lane(&self.writer)?.run(work).await
+        // Within a request or a decision it is a part of that; on its own it is not worth a trace.
+        let alone = tracing::Span::current().is_none();
+        let span = if alone { tracing::Span::none() } else { tracing::info_span!("store_write") };
+        timed("write", lane(&self.writer)?.run(work)).instrument(span).await
     }
 
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, CommandError> + Send + 'static,
     ) -> Result<T, CommandError> {
-        lane(&self.reader)?.run(work).await
+        timed("read", lane(&self.reader)?.run(work)).await
     }
+}
+
+/// Tells how long an operation took, and whether the database failed at it.
+async fn timed<T>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T, CommandError>>,
+) -> Result<T, CommandError> {
+    let began = std::time::Instant::now();
+    let done = work.await;
+    telemetry::store_done(operation, began.elapsed(), matches!(done, Err(CommandError::Sql(_))));
+    done
 }
 
 fn lane(lane: &Mutex<Option<Arc<Lane>>>) -> Result<Arc<Lane>, CommandError> {

@@ -1,8 +1,9 @@
 //! `visage doctor`: what this machine needs to serve as configured, what is missing, and the command that mends it.
 //!
 //! Settings come from the layers of `visage serve`; nothing is changed. One file a field of checks: `streams`, `recognition`,
-//! `places`.
+//! `places`, `collector`.
 
+mod collector;
 mod places;
 mod recognition;
 mod streams;
@@ -87,6 +88,7 @@ fn examine(args: &Args) -> Vec<Finding> {
     if let Some(config) = config {
         findings.extend(recognition::check(&config, args.config.as_deref()));
         findings.extend(places::check(&config.server));
+        findings.extend(collector::check(&config.telemetry));
     }
     findings
 }

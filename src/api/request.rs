@@ -1,0 +1,214 @@
+//! Every request has an id and a span: lines logged while it is worked on carry both, and its end is counted.
+//!
+//! The id is the one that the caller sent as `x-request-id`, where it is harmless, else a new one; services find it in the request's
+//! headers, and the caller in the answer's.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::{Instrument, Span};
+
+use super::auth::METHODS;
+use crate::telemetry;
+
+/// The header of the id.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id that is taken over.
+const LONGEST: usize = 64;
+
+/// Gives requests their id and span.
+#[derive(Clone)]
+pub(super) struct RequestLayer;
+
+impl<S> Layer<S> for RequestLayer {
+    type Service = Requests<S>;
+
+    fn layer(&self, inner: S) -> Requests<S> {
+        Requests(inner)
+    }
+}
+
+/// Services whose requests have an id and a span.
+#[derive(Clone)]
+pub(super) struct Requests<S>(S);
+
+impl<S> Service<Request<Body>> for Requests<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let id = id_of(request.headers());
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+        let method = method_of(request.uri().path());
+        // At the highest level, so that it is there whatever lines are asked for.
+        let span = tracing::error_span!(
+            "request",
+            request_id = id.to_str().unwrap_or_default(),
+            method,
+            token = tracing::field::Empty,
+            code = tracing::field::Empty,
+        );
+        let answer = span.in_scope(|| self.0.call(request));
+        let mut end = End { span: span.clone(), method, since: Instant::now(), began: None, told: false };
+        let answered = async move {
+            let mut response = answer.await?;
+            end.began = Some(end.since.elapsed());
+            response.headers_mut().insert(REQUEST_ID, id);
+            // An answer without a body has its status among the headers.
+            if let Some(status) = Status::from_header_map(response.headers()) {
+                end.tell(status.code());
+            }
+            Ok(response.map(|body| Body::new(Told { inner: body, end })))
+        };
+        Box::pin(answered.instrument(span))
+    }
+}
+
+/// The caller's id where it is one, else a new one.
+fn id_of(headers: &HeaderMap) -> HeaderValue {
+    let harmless = |id: &&HeaderValue| {
+        let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
+        (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(allowed)
+    };
+    headers.get(REQUEST_ID).filter(harmless).cloned().unwrap_or_else(|| {
+        let id = uuid::Uuid::now_v7().to_string();
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
+    })
+}
+
+/// `visage.v1.PersonService/GetPerson`; one word for everything that is no method, so that nobody can make up series.
+fn method_of(path: &str) -> &'static str {
+    let known = METHODS.iter().find(|(method, _)| *method == path);
+    known.map_or("other", |(method, _)| method.trim_start_matches('/'))
+}
+
+/// Tells how a request ended; when it is dropped before that, the caller went away.
+struct End {
+    span: Span,
+    method: &'static str,
+    since: Instant,
+    began: Option<std::time::Duration>,
+    told: bool,
+}
+
+impl End {
+    fn tell(&mut self, code: Code) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.span.record("code", word(code));
+            telemetry::answered(self.method, word(code), self.began);
+            let ms = self.since.elapsed().as_secs_f64() * 1000.0;
+            self.span.in_scope(|| tracing::debug!(ms, "answered"));
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.tell(Code::Cancelled);
+    }
+}
+
+/// The code as the protocol names it.
+fn word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// A body that is made within the request's span and whose end is told.
+struct Told {
+    inner: Body,
+    end: End,
+}
+
+impl http_body::Body for Told {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Self { inner, end } = &mut *self;
+        let entered = end.span.clone().entered();
+        let polled = Pin::new(inner).poll_frame(context);
+        drop(entered);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    end.tell(Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code()));
+                }
+            }
+            Poll::Ready(Some(Err(status))) => end.tell(status.code()),
+            Poll::Ready(None) => end.tell(Code::Unknown),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn harmless_ids_are_kept_and_others_are_replaced() {
+        let told = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(id).unwrap());
+            id_of(&headers).to_str().unwrap().to_owned()
+        };
+        assert_eq!(told("Trace_7.a-b"), "Trace_7.a-b");
+        assert_eq!(told(&"x".repeat(LONGEST)), "x".repeat(LONGEST));
+        for bad in ["", "a b", "a\"b", "{}", &"x".repeat(LONGEST + 1)] {
+            let id = told(bad);
+            assert!(id != bad && uuid::Uuid::parse_str(&id).is_ok(), "{bad:?} became {id}");
+        }
+        assert_ne!(id_of(&HeaderMap::new()), id_of(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn made_up_methods_share_one_series() {
+        assert_eq!(method_of("/visage.v1.PersonService/GetPerson"), "visage.v1.PersonService/GetPerson");
+        assert_eq!(method_of("/visage.v1.PersonService/Nonsense"), "other");
+    }
+}
