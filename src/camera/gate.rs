@@ -131,7 +131,7 @@ impl Gate {
             return self.demanded(&coded, scene, kept, now);
         }
         let unusual = if coded.key {
-            self.sizes.key(scene.changed, now);
+            self.sizes.key(coded.bytes, scene.changed, now);
             None
         } else {
             self.sizes.delta(coded.at, coded.bytes, !scene.active)

@@ -31,8 +31,11 @@ const WIDE: usize = 6;
 const MOST: f32 = 3.0;
 /// What a picture adds that is half an octave from all that are known.
 const FAR: f32 = 8.5;
-/// A still scene's sizes are alike when nine of ten lie within this many steps.
-const ALIKE: usize = 8;
+/// Sizes tell movement where the pictures of a still scene are at most this share of a key frame: somebody who comes adds a few hundredths
+/// of one to each picture.
+const SHARE: f32 = 0.05;
+/// Weight of the newest quiet group in what is known of that share.
+const NEWEST: f32 = 0.1;
 /// Sum at which an alarm is raised; grows with each alarm in vain.
 const ALARM: f32 = 8.0;
 /// Most that it grows to.
@@ -98,19 +101,6 @@ impl Known {
         (else_ / learnt).ln().clamp(-MOST, MOST)
     }
 
-    /// Steps between which nine of ten sizes lie; `None` without any.
-    fn spread(&self) -> Option<usize> {
-        let total: f32 = self.counts.iter().sum();
-        let place = |share: f32| {
-            let mut below = 0.0;
-            self.counts.iter().position(|count| {
-                below += count;
-                below >= share * total && below > 0.0
-            })
-        };
-        place(0.95).zip(place(0.05)).map(|(high, low)| high - low)
-    }
-
     fn add(&mut self, at: Duration, step: usize, weight: f32) {
         if self.sum <= 0.0 {
             self.since = at;
@@ -129,6 +119,9 @@ impl Known {
 struct Group {
     begun: Instant,
     disturbed: bool,
+    key_bytes: usize,
+    /// Bytes and number of the other pictures.
+    others: (usize, usize),
     judged: Vec<(Sort, u8)>,
 }
 
@@ -141,6 +134,8 @@ pub struct Sizes {
     /// The present group, and those whose closing key frame was not looked at yet.
     groups: VecDeque<Group>,
     learnt: u32,
+    /// Mean size of the other pictures of a quiet group over that of its key frame.
+    share: Option<f32>,
     alarm: f32,
 }
 
@@ -152,6 +147,7 @@ impl Default for Sizes {
             since_key: 0,
             groups: VecDeque::new(),
             learnt: 0,
+            share: None,
             alarm: ALARM,
         }
     }
@@ -163,19 +159,24 @@ impl Sizes {
         self.learnt >= GROUPS
     }
 
-    /// Whether the still scene's sizes are alike, so that others are told from them. A bit rate that is held far above what the scene needs
-    /// is spent on noise, and movement hides in it.
+    /// Whether the pictures of the still scene are so small that others are told from them. A bit rate that is held far above what the scene
+    /// needs is spent on noise, and movement hides in it.
     pub fn tell(&self) -> bool {
-        let spread = [Sort::Late, Sort::Early].into_iter().find_map(|sort| self.known[sort as usize].spread());
-        spread.is_none_or(|spread| spread <= ALIKE)
+        self.share.is_none_or(|share| share <= SHARE)
     }
 
-    /// A key frame begins a group. `changed` is when a frame last looked different: groups since then are not learnt from.
-    pub fn key(&mut self, changed: Option<Instant>, now: Instant) {
+    /// A key frame of so many bytes begins a group. `changed` is when a frame last looked different: groups since then are not learnt from.
+    pub fn key(&mut self, bytes: usize, changed: Option<Instant>, now: Instant) {
         self.since_key = 0;
         self.window.clear();
         self.known[Sort::Early as usize].sum = 0.0;
-        self.groups.push_back(Group { begun: now, disturbed: false, judged: Vec::new() });
+        self.groups.push_back(Group {
+            begun: now,
+            disturbed: false,
+            key_bytes: bytes,
+            others: (0, 0),
+            judged: Vec::new(),
+        });
         // The key frame that closed a group has been looked at when the next one comes.
         while self.groups.len() > 2 {
             let Some(group) = self.groups.pop_front() else { break };
@@ -183,6 +184,12 @@ impl Sizes {
                 continue;
             }
             self.learnt = self.learnt.saturating_add(1);
+            let (others, count) = group.others;
+            if count > 0 {
+                let share = others as f32 / count as f32 / group.key_bytes.max(1) as f32;
+                let before = self.share.unwrap_or(share);
+                self.share = Some(before + NEWEST * (share - before));
+            }
             group.judged.into_iter().for_each(|(sort, step)| self.known[sort as usize].learn(usize::from(step)));
         }
     }
@@ -204,6 +211,7 @@ impl Sizes {
         }
         if let Some(group) = self.groups.back_mut() {
             group.disturbed |= !quiet;
+            group.others = (group.others.0.saturating_add(bytes), group.others.1 + 1);
         }
         self.known.iter().filter(|known| known.sum > self.alarm).map(|known| known.since).min()
     }
@@ -238,6 +246,8 @@ impl Sizes {
 mod tests {
     use super::*;
 
+    const KEY: usize = 50_000;
+
     /// 25 pictures a second, 50 a group; sizes by a rule.
     struct Stream {
         sizes: Sizes,
@@ -263,7 +273,7 @@ mod tests {
             for i in 0..count {
                 let at = self.at();
                 if self.next.is_multiple_of(50) {
-                    self.sizes.key(self.changed, self.start + at);
+                    self.sizes.key(KEY, self.changed, self.start + at);
                 } else if let Some(since) = self.sizes.delta(at, size(&mut self.random), true) {
                     alarm.get_or_insert((i, since));
                     self.sizes.rest();
@@ -319,8 +329,12 @@ mod tests {
     }
 
     #[test]
-    fn sizes_tell_where_they_are_alike() {
-        for (size, tell) in [(calm as fn(&mut fastrand::Rng) -> usize, true), (noisy, false), (|_| 900, true)] {
+    fn sizes_tell_where_they_are_small_beside_a_key_frame() {
+        // Alike they may be, and tell nothing all the same: the last one is noise of a constant bit rate.
+        let alike = |random: &mut fastrand::Rng| random.usize(6_000..9_000);
+        for (size, tell) in
+            [(calm as fn(&mut fastrand::Rng) -> usize, true), (noisy, false), (|_| 900, true), (alike, false)]
+        {
             let mut stream = Stream::new();
             assert!(stream.sizes.tell(), "nothing is known against it");
             stream.run(500, size);
@@ -362,7 +376,7 @@ mod tests {
         let mut sizes = Sizes::default();
         let now = Instant::now();
         sizes.delta(Duration::ZERO, 0, true);
-        sizes.key(None, now);
+        sizes.key(0, None, now);
         for bytes in [0, 1, usize::MAX, 3] {
             for _ in 0..5000 {
                 sizes.delta(Duration::ZERO, bytes, true);
@@ -370,8 +384,9 @@ mod tests {
         }
         assert!(sizes.groups.iter().all(|group| group.judged.len() <= GROUP_MOST));
         for _ in 0..100 {
-            sizes.key(None, now);
+            sizes.key(KEY, None, now);
         }
         assert!(sizes.is_known() && sizes.groups.len() <= 2, "streams of key frames only are known soon");
+        assert!(sizes.share.is_some_and(f32::is_finite));
     }
 }

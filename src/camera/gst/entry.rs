@@ -224,7 +224,7 @@ impl Entry {
             state_now.doubted = true;
             tracing::info!(
                 camera = %shared.camera,
-                "sizes of this stream's pictures vary too much to tell movement, everything is decoded; a variable bit rate spares that"
+                "pictures of the still scene are too large to tell movement by their sizes, everything is decoded; a variable bit rate spares that"
             );
         }
         let verdict = state_now.gate.step(coded, &scene, state_now.kept.bytes, now);
