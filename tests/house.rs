@@ -30,10 +30,11 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 9] = [
+const ADDRESSES: [(&str, &[&str]); 10] = [
     ("argmin", &["identity"]),
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
+    ("ipnet", &["camera"]),
     ("pulp", &["frame"]),
     ("ort", &["inference", "models", "cli/local"]), // models: its tests run what was converted
     ("rusqlite", &["store"]),
