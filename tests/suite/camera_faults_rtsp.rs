@@ -329,9 +329,11 @@ async fn play(
         let half = matches!(twist, Twist::CutShort | Twist::HalfAndSilent | Twist::HalfAndDribble);
         if half && began.elapsed() > Duration::from_secs(1) {
             write.write_all(&[b'$', 0, 4, 0, 0x80, 96, 1]).await?;
-            while twist == Twist::HalfAndDribble {
-                sleep(Duration::from_millis(300)).await;
-                write.write_all(&[0]).await?;
+            if twist == Twist::HalfAndDribble {
+                loop {
+                    sleep(Duration::from_millis(300)).await;
+                    write.write_all(&[0]).await?;
+                }
             }
             if twist == Twist::HalfAndSilent {
                 std::future::pending::<()>().await;
