@@ -6,10 +6,11 @@ CACHE := .cache
 STAMPS := $(CACHE)/stamps
 ARGS ?=
 KILLS ?= 50
+TIMES ?= 0
 # Golden pictures that are not part of the project; their tests say so when they are skipped.
 export VISAGE_TESTDATA ?= $(abspath $(wildcard ../shared/testdata))
 
-.PHONY: help setup build demo test test-qdrant chaos lint clean
+.PHONY: help setup build demo test test-qdrant chaos reconnects faults lint clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,17 @@ chaos: setup ## Kills the server at random moments under load and counts what is
 	target/debug/visage models pull retinaface-mnet025 dlib-resnet
 	VISAGE_CHAOS_KILLS=$(KILLS) VISAGE_CHAOS_REPORT=$(abspath target/chaos.json) cargo test --locked --test suite chaos
 	@cat target/chaos.json
+
+# Ends with one line of JSON: threads, open files, memory and CPU before and after.
+reconnects: setup ## Connects to cameras again and again and counts what is left behind (make reconnects TIMES=1000)
+	VISAGE_RECONNECTS=$(or $(filter-out 0,$(TIMES)),1000) VISAGE_RECONNECTS_REPORT=$(abspath target/reconnects.json) \
+		cargo test --locked --test suite camera_faults_reconnects
+	@cat target/reconnects.json
+
+# Ends with a table, which is in target/camera-faults.json, too.
+faults: setup ## Breaks cameras in every way we know (make faults TIMES=5), 200 of them at once
+	VISAGE_FAULT_TIMES=$(or $(filter-out 0,$(TIMES)),5) VISAGE_FAULT_FLAPPING=200 \
+		cargo test --locked --test suite camera_faults::every_fault -- --nocapture
 
 lint: $(STAMPS)/debian $(STAMPS)/buf ## Format, clippy, docs, proto lint; warnings are errors
 	cargo fmt --check

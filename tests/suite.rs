@@ -8,6 +8,16 @@ mod support;
 
 #[path = "suite/calibration.rs"]
 mod calibration;
+#[path = "suite/camera_faults.rs"]
+mod camera_faults;
+#[path = "suite/camera_faults_packets.rs"]
+mod camera_faults_packets;
+#[path = "suite/camera_faults_reconnects.rs"]
+mod camera_faults_reconnects;
+#[path = "suite/camera_faults_rtsp.rs"]
+mod camera_faults_rtsp;
+#[path = "suite/camera_faults_watch.rs"]
+mod camera_faults_watch;
 #[path = "suite/cameras.rs"]
 mod cameras;
 #[path = "suite/chaos.rs"]

@@ -8,6 +8,8 @@
 pub mod attention;
 pub mod gate;
 pub mod gst;
+pub mod limits;
+pub mod networks;
 pub mod registry;
 pub mod sampler;
 pub mod sizes;
@@ -20,7 +22,9 @@ pub mod supervisor;
 mod tally;
 
 pub use attention::Attention;
-pub use gst::{DECODE_THREADS, MissingElement, gst_opener, gstreamer_version, missing_elements};
+pub use gst::{DECODE_THREADS, MissingElement, gst_opener, gst_opener_within, gstreamer_version, missing_elements};
+pub use limits::StreamLimits;
+pub use networks::Networks;
 pub use registry::{CameraStore, CameraStoreError};
 pub use slot::FrameSlot;
 pub use spec::{CameraSpec, SpecError};

@@ -62,6 +62,29 @@ pub struct StreamFacts {
     pub key_frames_only: bool,
     /// How often something happened while only key frames were decoded.
     pub wakes: u64,
+    /// The camera described a video stream.
+    pub described: bool,
+    /// Network packets of video that arrived.
+    pub packets: u64,
+    /// Slices of encoded pictures that came before the first frame.
+    pub coded: u64,
+    /// Those of them that decoding can begin with.
+    pub keys: u64,
+}
+
+impl StreamFacts {
+    /// What is wrong with a stream that gave no frame in time.
+    pub fn why_no_frame(&self) -> SourceEnd {
+        if !self.described {
+            return SourceEnd::new(Cause::ConnectTimeout, "");
+        }
+        match (self.packets, self.coded, self.keys) {
+            (0, _, _) => SourceEnd::new(Cause::NoPictures, ""),
+            (_, 0, _) => SourceEnd::new(Cause::Decode, format!("{} packets came and no whole picture", self.packets)),
+            (_, _, 0) => SourceEnd::new(Cause::NoKeyFrame, ""),
+            _ => SourceEnd::new(Cause::Decode, "pictures came and none was decoded"),
+        }
+    }
 }
 
 /// Why a stream ended or never began.
@@ -97,6 +120,22 @@ pub enum Cause {
     Tls,
     /// The stream can't be decoded.
     Decode,
+    /// The camera streams and nothing comes.
+    NoPictures,
+    /// Nothing comes that decoding could begin with.
+    NoKeyFrame,
+    /// The camera does not know the session any more.
+    Session,
+    /// The camera answered with an error.
+    Answered,
+    /// The camera's address is none that may be connected to.
+    Barred,
+    /// The camera sends us elsewhere.
+    Redirected,
+    /// Pictures are larger than allowed.
+    TooLarge,
+    /// The connection before this one can't be ended.
+    Lingering,
     /// Anything else.
     Other,
 }
@@ -126,6 +165,9 @@ impl SourceEnd {
             | Cause::Codec
             | Cause::Plugin
             | Cause::Transport
+            | Cause::Barred
+            | Cause::Redirected
+            | Cause::TooLarge
             | Cause::Tls => CameraState::Refused,
             Cause::Refused
             | Cause::Dns
@@ -135,6 +177,11 @@ impl SourceEnd {
             | Cause::Closed
             | Cause::Busy
             | Cause::Decode
+            | Cause::NoPictures
+            | Cause::NoKeyFrame
+            | Cause::Session
+            | Cause::Answered
+            | Cause::Lingering
             | Cause::Other => CameraState::Retrying,
         }
     }
@@ -155,7 +202,10 @@ impl SourceEnd {
             Cause::Stalled => {
                 ("stalled", "the connection stands but no frame has come; restart the camera if it stays so")
             }
-            Cause::Closed => ("closed", "the camera closed the connection"),
+            Cause::Closed => (
+                "closed",
+                "the camera closed the connection; if it stays so, look whether it restarts or takes too few clients",
+            ),
             Cause::NoVideo => ("no_video", "the stream has no video; check the path of the URL"),
             Cause::Codec => ("codec", "the codec can't be decoded here; set the camera to H.264, H.265 or MJPEG"),
             Cause::Plugin => ("plugin", "a GStreamer plugin is missing on the server; run `visage doctor`"),
@@ -169,8 +219,42 @@ impl SourceEnd {
                 "TLS failed: the camera's certificate is not trusted here; install its issuer, or accept any certificate for this \
                  camera (tls = INSECURE)",
             ),
-            Cause::Decode => ("decode", "the stream is damaged and can't be decoded"),
-            Cause::Other => ("failed", "the stream failed"),
+            Cause::Decode => (
+                "decode",
+                "the stream is damaged and can't be decoded; check the network, and restart the camera if it stays so",
+            ),
+            Cause::NoPictures => (
+                "no_pictures",
+                "the camera answers and sends no pictures; look whether its encoder is on, and restart it if it stays so",
+            ),
+            Cause::NoKeyFrame => (
+                "no_key_frame",
+                "no key frame came, and decoding can't begin without; set the camera's key-frame (I-frame) interval to 1 or 2 seconds",
+            ),
+            Cause::Session => (
+                "session",
+                "the camera forgot the session (454) and is connected to anew; if it stays so, restart the camera",
+            ),
+            Cause::Answered => {
+                ("answered", "the camera answered with an error; look at its log and at the path of the URL")
+            }
+            Cause::Barred => (
+                "barred",
+                "cameras may not have this address; correct the URL, or add the camera's network to cameras.networks",
+            ),
+            Cause::Redirected => (
+                "redirected",
+                "the camera sends us to another address, which is not followed; register the camera with that address",
+            ),
+            Cause::TooLarge => (
+                "too_large",
+                "the pictures are larger than this server takes; set the camera to smaller ones, or raise cameras.max_pixels",
+            ),
+            Cause::Lingering => (
+                "lingering",
+                "the connection before this one hangs and is not ended yet; restart the camera if it stays so",
+            ),
+            Cause::Other => ("failed", "the stream failed; the server's log tells more"),
         };
         let message = if self.detail.is_empty() { text.to_owned() } else { format!("{text} ({})", self.detail) };
         Reason { code, message }
@@ -201,4 +285,21 @@ pub trait SourceOpener: Send + Sync {
     /// # Errors
     /// When nothing can be started, such as a missing plugin.
     async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Source>, SourceEnd>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_a_frame_is_told_by_what_came_of_it() {
+        let of = |described, packets, coded, keys| {
+            StreamFacts { described, packets, coded, keys, ..Default::default() }.why_no_frame().cause
+        };
+        assert_eq!(of(false, 0, 0, 0), Cause::ConnectTimeout);
+        assert_eq!(of(true, 0, 0, 0), Cause::NoPictures);
+        assert_eq!(of(true, 9, 0, 0), Cause::Decode);
+        assert_eq!(of(true, 9, 3, 0), Cause::NoKeyFrame);
+        assert_eq!(of(true, 9, 3, 1), Cause::Decode);
+    }
 }

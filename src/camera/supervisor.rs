@@ -229,7 +229,7 @@ async fn stream(view: &mut Attempt<'_>, source: &mut dyn Source, tally: &mut Tal
         let frame = match timeout(patience, source.next()).await {
             Ok(Ok(frame)) => frame,
             Ok(Err(end)) => return end,
-            Err(_) if tally.received == 0 => return SourceEnd::new(Cause::ConnectTimeout, ""),
+            Err(_) if tally.received == 0 => return source.facts().why_no_frame(),
             // Pictures come and are left encoded: nothing is wrong.
             Err(_) if is_idle(source, stall) => continue,
             Err(_) => {

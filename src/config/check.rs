@@ -22,6 +22,13 @@ pub fn faults(config: &Config) -> Vec<String> {
     need(i.max_batch <= 64, "inference.max_batch: give at most 64");
     need(i.batch_wait_ms <= 1000, "inference.batch_wait_ms: give at most 1000");
     need(config.cameras.max >= 1, "cameras.max: give at least 1");
+    need(
+        (10_000..=1_000_000_000).contains(&config.cameras.max_pixels),
+        "cameras.max_pixels: give 10000 to 1000000000 pixels, width times height",
+    );
+    if let Err(error) = config.cameras.limits() {
+        need(false, &format!("cameras.networks: {error}"));
+    }
     need((1..=600).contains(&config.server.grace_seconds), "server.grace_seconds: give 1 to 600");
     need((0.0..=1.0).contains(&config.server.ready_cameras), "server.ready_cameras: give 0 (off) to 1");
     let t = &config.telemetry;
@@ -195,6 +202,7 @@ mod tests {
         config.cameras.supervisor.refused_retry_s = 0;
         config.returns.within_ms = 10;
         config.unknowns.max = 0;
+        config.cameras.networks = Some(vec!["10.0.0.0/8".into(), "10.0.0.0/99".into()]);
         config.server.listen = "0.0.0.0:50051".parse().unwrap();
         config.enrollment.min_liveness = 0.5;
         let told = faults(&config).join("\n");
@@ -203,6 +211,7 @@ mod tests {
             "refused_retry_s",
             "returns.within_ms",
             "unknowns.max",
+            "cameras.networks: \"10.0.0.0/99\" is no network",
             "server.listen",
             "liveness.model",
         ] {

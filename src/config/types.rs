@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::limits::ApiLimits,
-    camera::supervisor::SupervisorSettings,
+    camera::{Networks, StreamLimits, limits::MAX_PIXELS, networks::NoNetwork, supervisor::SupervisorSettings},
     identity::{DeciderSettings, UnknownSettings},
     inference::InferenceSettings,
     pipeline::{
@@ -152,13 +152,28 @@ impl Config {
 pub struct CameraSettings {
     /// Most cameras.
     pub max: usize,
+    /// Networks in which cameras may be, such as `10.0.0.0/8`; unset: everywhere but link-local, multicast and metadata addresses.
+    pub networks: Option<Vec<String>>,
+    /// Most pixels of a picture, width times height.
+    pub max_pixels: u64,
     /// Time limits of supervision.
     pub supervisor: SupervisorSettings,
 }
 
+impl CameraSettings {
+    /// What streams may be.
+    ///
+    /// # Errors
+    /// The first of `networks` that is none.
+    pub fn limits(&self) -> Result<StreamLimits, NoNetwork> {
+        let networks = self.networks.as_deref().map(Networks::listed).transpose()?.unwrap_or_default();
+        Ok(StreamLimits { networks, max_pixels: self.max_pixels })
+    }
+}
+
 impl Default for CameraSettings {
     fn default() -> Self {
-        Self { max: 1000, supervisor: SupervisorSettings::default() }
+        Self { max: 1000, networks: None, max_pixels: MAX_PIXELS, supervisor: SupervisorSettings::default() }
     }
 }
 

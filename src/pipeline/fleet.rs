@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     camera::{
-        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, SpecError, source::SourceOpener,
-        supervisor::SupervisorSettings,
+        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, Networks, SpecError,
+        source::SourceOpener, supervisor::SupervisorSettings,
     },
     face::{Detection, Quality},
     identity::{Decision, Person},
@@ -108,6 +108,8 @@ pub struct FleetParts {
     pub store: Arc<dyn CameraStore>,
     /// Opens streams.
     pub opener: Arc<dyn SourceOpener>,
+    /// Where cameras may be.
+    pub networks: Networks,
     /// Time limits of supervision.
     pub supervisor: SupervisorSettings,
     /// What camera loops are made of.
@@ -172,7 +174,7 @@ impl Fleet {
     }
 
     async fn created(&self, spec: CameraSpec, validate_only: bool) -> Result<CameraView, FleetError> {
-        spec.validate().map_err(FleetError::Invalid)?;
+        self.check(&spec, true)?;
         let _turn = self.0.change.lock().await;
         {
             let cameras = self.cameras();
@@ -201,6 +203,15 @@ impl Fleet {
         self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id).into())
     }
 
+    /// Checks values; with `moved` also whether the camera may be where it is.
+    fn check(&self, spec: &CameraSpec, moved: bool) -> Result<(), FleetError> {
+        let mut faults = spec.validate().err().unwrap_or_default();
+        if moved {
+            faults.extend(self.0.parts.networks.faults(spec));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(FleetError::Invalid(faults)) }
+    }
+
     /// One camera.
     pub fn get(&self, id: &CameraId) -> Option<CameraView> {
         self.cameras().get(id).map(view)
@@ -221,10 +232,10 @@ impl Fleet {
     }
 
     async fn updated(&self, spec: CameraSpec) -> Result<CameraView, FleetError> {
-        spec.validate().map_err(FleetError::Invalid)?;
         let _turn = self.0.change.lock().await;
         let id = spec.id.clone();
         let old = self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?.spec;
+        self.check(&spec, old.url != spec.url || old.substream != spec.substream)?;
         self.0.parts.store.update(&spec).await?;
         let restart = old.url != spec.url
             || old.substream != spec.substream

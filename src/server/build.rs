@@ -20,7 +20,7 @@ use super::{
 use crate::{
     access::{Gate, TokenStoreError},
     api::{KeptFor, ServerFacts, Services},
-    camera,
+    camera::{self, networks::NoNetwork},
     config::Config,
     event::EventLog,
     face::{EngineInUse, FaceEngine, FaceError},
@@ -60,6 +60,9 @@ pub enum StartError {
     /// The registered cameras.
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    /// Where cameras may be.
+    #[error("cameras.networks: {0}")]
+    Networks(#[from] NoNetwork),
     /// GStreamer.
     #[error("GStreamer could not be started: {0}")]
     Gstreamer(String),
@@ -214,7 +217,11 @@ impl Server {
             }
             None => None,
         };
-        let opener = blocking(camera::gst_opener).await?.map_err(|e| StartError::Gstreamer(e.to_string()))?;
+        let limits = config.cameras.limits()?;
+        let networks = limits.networks.clone();
+        let opener = blocking(move || camera::gst_opener_within(limits))
+            .await?
+            .map_err(|e| StartError::Gstreamer(e.to_string()))?;
         let log: Arc<dyn EventLog> = recognition.store.clone();
         let limits = OutboxLimits {
             events: config.events.max_waiting,
@@ -239,6 +246,7 @@ impl Server {
             FleetParts {
                 store: recognition.store.clone(),
                 opener,
+                networks,
                 supervisor: config.cameras.supervisor.clone(),
                 loops: LoopParts {
                     engine: recognition.engine.clone(),

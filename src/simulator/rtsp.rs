@@ -1,7 +1,7 @@
 //! The RTSP server of a simulator, on its own thread and main context, and its faults at run time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::feed::{Camera, lock};
 use super::scene::SceneTruth;
 use super::{SimCamera, SimulatorError, prepare};
 
+mod clients;
 mod faults;
 
 pub use faults::Fault;
@@ -78,7 +79,7 @@ struct Shared {
     tls: bool,
     listening: Mutex<Option<glib::Source>>,
     cameras: BTreeMap<String, Served>,
-    clients: Mutex<Vec<(glib::WeakRef<gst_rtsp_server::RTSPClient>, String)>>,
+    clients: clients::Clients,
     alive: Arc<Alive>,
 }
 
@@ -162,10 +163,10 @@ impl Simulator {
             tls: settings.tls.is_some(),
             listening: Mutex::new(Some(source)),
             cameras,
-            clients: Mutex::default(),
+            clients: clients::Clients::default(),
             alive,
         });
-        watch_clients(&shared);
+        clients::watch(&shared.server, &shared);
         for camera in &settings.cameras {
             faults::schedule(&shared, &camera.name, camera.faults);
         }
@@ -305,26 +306,4 @@ fn factory(camera: &Arc<Camera>, alive: &Arc<Alive>, guarded: bool) -> gst_rtsp_
         }
     });
     factory
-}
-
-/// Notes which client looks at which camera, and when it has ended.
-fn watch_clients(shared: &Arc<Shared>) {
-    let weak: Weak<Shared> = Arc::downgrade(shared);
-    shared.server.connect_client_connected(move |_, client| {
-        let Some(shared) = weak.upgrade() else { return };
-        shared.alive.add();
-        let alive = shared.alive.clone();
-        client.connect_closed(move |_| alive.remove());
-        let weak = weak.clone();
-        client.connect_describe_request(move |client, context| {
-            let Some(shared) = weak.upgrade() else { return };
-            let Some(uri) = context.uri().map(|uri| uri.request_uri().to_string()) else { return };
-            let camera = uri.split('?').next().and_then(|uri| uri.rsplit('/').find(|part| !part.is_empty()));
-            let mut clients = lock(&shared.clients);
-            clients.retain(|(client, _)| client.upgrade().is_some());
-            if let Some(camera) = camera {
-                clients.push((client.downgrade(), camera.to_owned()));
-            }
-        });
-    });
 }

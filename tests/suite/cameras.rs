@@ -104,6 +104,37 @@ async fn faulty_cameras_are_refused_and_change_nothing() {
     server.stop().await;
 }
 
+/// Addresses that are no camera's are refused at registration, with the field; names that lead to one, at the connection (camera_faults.rs).
+#[tokio::test(flavor = "multi_thread")]
+async fn cameras_may_not_be_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let server =
+        Server::start_with(dir.path(), &[("VISAGE_CAMERAS__NETWORKS", "[\"127.0.0.0/8\", \"10.0.0.0/8\"]")]).await;
+    let mut cameras = server.cameras().await;
+    for (url, why) in [
+        ("rtsp://169.254.169.254/latest/meta-data", "metadata"),
+        ("rtsp://[::ffff:169.254.169.254]/x", "metadata"),
+        ("rtsp://[fe80::1]/x", "link-local"),
+        ("rtsp://192.168.1.9/x", "cameras.networks"),
+        ("rtsp://0.0.0.0/x", "no address of a machine"),
+    ] {
+        let camera = Some(Camera { url: url.into(), ..Default::default() });
+        let request = CreateCameraRequest { camera_id: "a".into(), camera, validate_only: false };
+        let status = cameras.create_camera(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{url}: {status}");
+        let details = tonic_types::StatusExt::get_error_details(&status);
+        let violation = details.bad_request().unwrap().field_violations[0].clone();
+        assert!(violation.field == "camera.url" && violation.description.contains(why), "{url}: {violation:?}");
+    }
+    server.add_camera("test", "rtsp://127.0.0.1:1/x").await;
+    assert_eq!(server.camera_in("test", CameraState::Retrying).await.reason_code, "refused");
+    let camera = Camera { name: "cameras/test".into(), url: "rtsp://192.168.1.9/x".into(), ..Default::default() };
+    let mask = prost_types::FieldMask { paths: vec!["url".into()] };
+    let request = UpdateCameraRequest { camera: Some(camera), update_mask: Some(mask) };
+    assert_eq!(cameras.update_camera(request).await.unwrap_err().code(), Code::InvalidArgument);
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_rtsps_camera_is_refused_for_its_certificate_until_that_is_accepted() {
     let dir = tempfile::tempdir().unwrap();

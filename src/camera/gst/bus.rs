@@ -37,6 +37,9 @@ fn end_of_status(code: u32) -> Option<SourceEnd> {
         404 | 410 => (Cause::NotFound, String::new()),
         461 => (Cause::Transport, String::new()),
         453 | 503 => (Cause::Busy, format!("it answered {code}")),
+        454 => (Cause::Session, String::new()),
+        300..=399 => (Cause::Redirected, format!("it answered {code}")),
+        400..=599 => (Cause::Answered, format!("it answered {code}")),
         _ => return None,
     };
     Some(SourceEnd::new(cause, detail))
@@ -107,7 +110,9 @@ mod tests {
             ("gstrtspsrc.c(6795): send: Error (453): Not Enough Bandwidth", Some(Cause::Busy)),
             ("Error (401): Unauthorized", Some(Cause::Unauthorized)),
             ("Error (461): Unsupported transport", Some(Cause::Transport)),
-            ("Error (500): Internal", None),
+            ("Error (500): Internal", Some(Cause::Answered)),
+            ("Error (454): Session Not Found", Some(Cause::Session)),
+            ("gstrtspsrc.c(6795): send", None),
             ("nothing (of) note", None),
         ] {
             let found = status_in(text).and_then(end_of_status).map(|end| end.cause);

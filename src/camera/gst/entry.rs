@@ -201,13 +201,19 @@ impl Entry {
     /// `Handled` leaves a picture out: `Drop` makes GStreamer complain about what the bindings have freed by then.
     fn admit(&self, pad: &Pad, buffer: &Buffer) -> PadProbeReturn {
         let shared = &self.shared;
-        let Some(pts) = buffer.pts() else { return PadProbeReturn::Ok };
+        if shared.too_large.load(Ordering::Relaxed) {
+            return PadProbeReturn::Handled;
+        }
         if self.replaying.load(Ordering::Relaxed) {
-            shared.enters(pts);
+            if let Some(pts) = buffer.pts() {
+                shared.enters(pts);
+            }
             return PadProbeReturn::Ok;
         }
         // The decoder always gets what belongs to no picture.
         let Some(key) = self.is_key(buffer) else { return PadProbeReturn::Ok };
+        shared.whole();
+        let Some(pts) = buffer.pts() else { return PadProbeReturn::Ok };
         let now = Instant::now();
         // Decoding order: time stamps of B-frames go back and forth.
         let order = buffer.dts().unwrap_or(pts);

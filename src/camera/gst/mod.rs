@@ -7,35 +7,54 @@
 //! ```
 
 mod access;
+mod arrivals;
 mod backlog;
 mod buffer;
 mod bus;
+mod complaints;
 mod elements;
 mod entry;
 mod exit;
 mod pipeline;
 mod reach;
 mod shared;
+mod size;
+mod teardown;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::source::{OpenRequest, Source, SourceEnd, SourceOpener};
+use super::{
+    limits::StreamLimits,
+    source::{Cause, OpenRequest, Source, SourceEnd, SourceOpener},
+};
 
 pub use elements::{MissingElement, missing_elements};
 pub use pipeline::DECODE_THREADS;
 
 /// Opens RTSP streams with GStreamer.
-struct GstOpener;
+struct GstOpener {
+    limits: StreamLimits,
+    leaving: teardown::Leaving,
+}
+
+/// Starts GStreamer; the opener of real streams, with the usual limits. Blocks.
+///
+/// # Errors
+/// When GStreamer can't be started.
+pub fn gst_opener() -> Result<Arc<dyn SourceOpener>, gstreamer::glib::Error> {
+    gst_opener_within(StreamLimits::default())
+}
 
 /// Starts GStreamer; the opener of real streams. Blocks.
 ///
 /// # Errors
 /// When GStreamer can't be started.
-pub fn gst_opener() -> Result<Arc<dyn SourceOpener>, gstreamer::glib::Error> {
+pub fn gst_opener_within(limits: StreamLimits) -> Result<Arc<dyn SourceOpener>, gstreamer::glib::Error> {
     gstreamer::init()?;
-    Ok(Arc::new(GstOpener))
+    complaints::to_the_log();
+    Ok(Arc::new(GstOpener { limits, leaving: teardown::Leaving::default() }))
 }
 
 /// Version of GStreamer, such as `1.22.0`.
@@ -47,11 +66,16 @@ pub fn gstreamer_version() -> String {
 #[async_trait]
 impl SourceOpener for GstOpener {
     async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Source>, SourceEnd> {
-        reach::resolve(&request.url).await?;
-        let request = request.clone();
+        let stream = (request.camera.clone(), request.url.to_string());
+        if self.leaving.holds(&stream) {
+            return Err(SourceEnd::new(Cause::Lingering, ""));
+        }
+        let address = reach::resolve(&request.url, &self.limits.networks).await?;
+        let (request, max_pixels) = (request.clone(), self.limits.max_pixels);
+        let leaving = self.leaving.clone();
         // Changing states takes locks and may load plugins.
-        let opened = tokio::task::spawn_blocking(move || pipeline::open(&request)).await;
-        let source = opened.map_err(|e| SourceEnd::new(super::source::Cause::Other, e.to_string()))??;
+        let opened = tokio::task::spawn_blocking(move || pipeline::open(&request, address, max_pixels, leaving)).await;
+        let source = opened.map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))??;
         Ok(Box::new(source))
     }
 }

@@ -1,12 +1,25 @@
 //! One attempt: elements built, linked when the stream says what it carries, frames handed over newest first.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 
 use async_trait::async_trait;
-use futures::StreamExt;
-use gstreamer::{Caps, ClockTime, ElementFactory, Pipeline, State, bus::BusStream, glib, prelude::*};
+use gstreamer::{
+    BusSyncReply, Caps, ClockTime, ElementFactory, MessageView, Pipeline, ProgressType, State, glib, prelude::*,
+};
 
-use super::{access::Coding, bus, elements, entry::Entry, exit, reach, shared::Shared};
+use super::{
+    access::Coding,
+    arrivals, bus, elements,
+    entry::Entry,
+    exit,
+    reach::{self, Pinned},
+    shared::Shared,
+    size,
+    teardown::{self, Leaving, StreamKey},
+};
 use crate::{
     camera::{
         source::{Cause, OpenRequest, Source, SourceEnd, StreamFacts},
@@ -24,20 +37,31 @@ const TCP_TIMEOUT_US: u64 = 10_000_000;
 
 /// A running attempt.
 pub(super) struct GstSource {
-    pipeline: Pipeline,
-    messages: BusStream,
+    /// `None` once it is being left.
+    pipeline: Option<Pipeline>,
     shared: Arc<Shared>,
+    stream: StreamKey,
+    leaving: Leaving,
     url: url::Url,
+    address: SocketAddr,
 }
 
-/// Builds and starts a pipeline. Blocks.
-pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
+/// Builds and starts a pipeline that connects to `address` and takes pictures of at most `max_pixels`. Blocks.
+pub(super) fn open(
+    request: &OpenRequest,
+    address: SocketAddr,
+    max_pixels: u64,
+    leaving: Leaving,
+) -> Result<GstSource, SourceEnd> {
     if !matches!(request.url.scheme(), "rtsp" | "rtsps") {
         return Err(SourceEnd::new(Cause::Codec, format!("scheme {:?} is not supported yet", request.url.scheme())));
     }
     let pipeline = Pipeline::new();
     let source = make("rtspsrc")?;
-    source.set_property("location", request.url.as_str());
+    let pinned =
+        Pinned::new(&request.url, address, request.url.scheme() == "rtsps" && request.tls == TlsPolicy::Verify);
+    source.set_property("location", &pinned.location);
+    source.set_property("proxy", pinned.proxy);
     source.set_property("latency", LATENCY_MS);
     source.set_property("tcp-timeout", TCP_TIMEOUT_US);
     source.set_property("teardown-timeout", ClockTime::from_mseconds(100).nseconds());
@@ -56,7 +80,9 @@ pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
         source.set_property("user-id", &credentials.username);
         source.set_property("user-pw", credentials.password.expose());
     }
-    let shared = Arc::new(Shared::new(request.camera.clone()));
+    let shared = Arc::new(Shared::new(request.camera.clone(), max_pixels));
+    let at_send = shared.clone();
+    source.connect("before-send", false, move |_| Some(at_send.may_send().to_value()));
     // Other media (audio, metadata) are not even set up.
     let at_select = shared.clone();
     source.connect("select-stream", false, move |values| {
@@ -82,8 +108,32 @@ pub(super) fn open(request: &OpenRequest) -> Result<GstSource, SourceEnd> {
         }
     });
     let Some(bus) = pipeline.bus() else { return Err(SourceEnd::new(Cause::Other, "the pipeline has no bus")) };
-    let opened = GstSource { messages: bus.stream(), pipeline, shared, url: request.url.clone() };
-    opened.pipeline.set_state(State::Playing).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))?;
+    let at_message = shared.clone();
+    // Judged where it is posted, so that no queue of messages can grow.
+    bus.set_sync_handler(move |_, message| {
+        if let MessageView::Progress(progress) = message.view()
+            && let (ProgressType::Continue, code, _) = progress.get()
+        {
+            at_message.steps(code == "connect");
+        }
+        if let Some(end) = bus::end_of(message, at_message.video_offered.load(Ordering::Relaxed)) {
+            at_message.end(end);
+        }
+        BusSyncReply::Drop
+    });
+    // Where the camera wants its reports is not believed: they go to the camera.
+    let host = address.ip().to_string();
+    pipeline.connect_deep_element_added(move |_, _, element| {
+        let is_sink = element.factory().is_some_and(|factory| factory.name() == "udpsink");
+        if is_sink && element.property::<Option<String>>("host").as_deref() != Some(&host) {
+            element.set_property("host", &host);
+        }
+    });
+    let stream = (request.camera.clone(), request.url.to_string());
+    let opened = GstSource { pipeline: Some(pipeline), shared, stream, leaving, url: request.url.clone(), address };
+    if let Some(pipeline) = &opened.pipeline {
+        pipeline.set_state(State::Playing).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))?;
+    }
     Ok(opened)
 }
 
@@ -121,10 +171,14 @@ fn link(
     for name in names {
         chain.push(make(name)?);
     }
+    if let Some(depayloader) = chain.first() {
+        arrivals::watch(depayloader, coding, shared);
+    }
     if let Some(decoder) = chain.last() {
         if decoder.find_property("max-threads").is_some() {
             decoder.set_property("max-threads", DECODE_THREADS as i32);
         }
+        size::watch(decoder, shared);
         Entry::watch(decoder, coding, request, shared);
     }
     chain.push(make("videoconvert")?);
@@ -141,28 +195,17 @@ fn link(
     pad.link(&entry).map(drop).map_err(|e| SourceEnd::new(Cause::Other, e.to_string()))
 }
 
-impl GstSource {
-    fn video_offered(&self) -> bool {
-        self.shared.video_offered.load(Ordering::Relaxed)
-    }
-}
-
 #[async_trait]
 impl Source for GstSource {
     async fn next(&mut self) -> Result<Frame, SourceEnd> {
-        loop {
-            tokio::select! {
-                frame = self.shared.slot.take() => return Ok(frame),
-                () = self.shared.ended.notified() => {
-                    let end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    return Err(end.unwrap_or_else(|| SourceEnd::new(Cause::Other, "")));
-                }
-                message = self.messages.next() => match message {
-                    Some(message) => if let Some(end) = bus::end_of(&message, self.video_offered()) {
-                        return Err(reach::refine(end, &self.url).await);
-                    },
-                    None => return Err(SourceEnd::new(Cause::Other, "the pipeline is gone")),
-                },
+        tokio::select! {
+            frame = self.shared.slot.take() => Ok(frame),
+            () = self.shared.ended.notified() => {
+                let end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                // Asked again, it says the same.
+                self.shared.ended.notify_one();
+                let end = end.unwrap_or_else(|| SourceEnd::new(Cause::Other, ""));
+                Err(reach::refine(end, &self.url, self.address).await)
             }
         }
     }
@@ -171,18 +214,17 @@ impl Source for GstSource {
         self.shared.facts()
     }
 
-    async fn close(self: Box<Self>) {
-        // Leaving the states joins streaming threads and may talk to the camera; the drop does it.
-        if tokio::task::spawn_blocking(move || drop(self)).await.is_err() {
-            tracing::error!("a pipeline could not be torn down");
+    async fn close(mut self: Box<Self>) {
+        if let Some(pipeline) = self.pipeline.take() {
+            self.leaving.leave(self.stream.clone(), pipeline).await;
         }
     }
 }
 
 impl Drop for GstSource {
     fn drop(&mut self) {
-        if let Err(error) = self.pipeline.set_state(State::Null) {
-            tracing::warn!(camera = %self.shared.camera, %error, "a pipeline could not be stopped");
+        if let Some(pipeline) = self.pipeline.take() {
+            teardown::stop(&pipeline, &self.stream);
         }
     }
 }

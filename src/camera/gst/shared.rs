@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -16,11 +16,15 @@ use super::entry::{Late, Place};
 use crate::{
     camera::{
         FrameSlot,
-        source::{SourceEnd, StreamFacts},
+        source::{Cause, SourceEnd, StreamFacts},
     },
     ids::CameraId,
 };
 
+/// How often one request is sent: without a password, and with it (or with one over a stale challenge, and over the new one).
+const SENDS: u64 = 2;
+/// Most bytes that are collected for one encoded picture: 8K key frames take less than half of it.
+const UNFINISHED: usize = 16 << 20;
 /// Decode times kept for the median.
 const SAMPLES: usize = 64;
 
@@ -41,6 +45,20 @@ pub(super) struct Shared {
     late: Mutex<Option<Late>>,
     /// The camera described a video stream.
     pub(super) video_offered: AtomicBool,
+    /// Network packets of video that arrived.
+    packets: AtomicU64,
+    /// Bytes that arrived since the last whole picture.
+    unfinished: AtomicUsize,
+    /// How often a connection was begun.
+    connects: AtomicU64,
+    /// How often the present request was sent.
+    sends: AtomicU64,
+    /// No request is sent any more.
+    silent: AtomicBool,
+    /// Most pixels of a picture.
+    pub(super) max_pixels: u64,
+    /// Pictures are too large: none is decoded.
+    pub(super) too_large: AtomicBool,
     stats: Mutex<Stats>,
     pub(super) end: Mutex<Option<SourceEnd>>,
     pub(super) ended: Notify,
@@ -55,6 +73,8 @@ pub(super) struct Stats {
     in_decoder: VecDeque<(ClockTime, Instant)>,
     decode_times: VecDeque<Duration>,
     pictures: u64,
+    coded: u64,
+    keys: u64,
     last_picture: Option<Instant>,
     idle: u64,
     key_frames_only: bool,
@@ -63,7 +83,7 @@ pub(super) struct Stats {
 
 impl Shared {
     /// Nothing has come yet.
-    pub(super) fn new(camera: CameraId) -> Self {
+    pub(super) fn new(camera: CameraId, max_pixels: u64) -> Self {
         Self {
             camera,
             slot: FrameSlot::default(),
@@ -76,6 +96,13 @@ impl Shared {
             alone_inside: AtomicU64::new(0),
             late: Mutex::default(),
             video_offered: AtomicBool::new(false),
+            packets: AtomicU64::new(0),
+            unfinished: AtomicUsize::new(0),
+            connects: AtomicU64::new(0),
+            sends: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+            max_pixels,
+            too_large: AtomicBool::new(false),
             stats: Mutex::default(),
             end: Mutex::default(),
             ended: Notify::new(),
@@ -84,6 +111,48 @@ impl Shared {
 
     pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A packet came; whether it is taken: one picture may not grow for ever.
+    pub(super) fn packet(&self, bytes: usize) -> bool {
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        let so_far = self.unfinished.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if so_far > UNFINISHED {
+            let detail = format!("more than {} MiB and no whole picture", UNFINISHED >> 20);
+            self.end(SourceEnd::new(Cause::Decode, detail));
+        }
+        so_far <= UNFINISHED
+    }
+
+    /// A whole picture reached the decoder.
+    pub(super) fn whole(&self) {
+        self.unfinished.store(0, Ordering::Relaxed);
+    }
+
+    /// A connection or another request is begun. The second connection of an attempt is where the camera sends us.
+    pub(super) fn steps(&self, connects: bool) {
+        self.sends.store(0, Ordering::Relaxed);
+        if connects && self.connects.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.end(SourceEnd::new(Cause::Redirected, ""));
+            self.silent.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a request is sent. Nothing is said to whom the camera sends us, and a password is shown once: rtspsrc would show a refused
+    /// one eight times, and cameras lock accounts.
+    pub(super) fn may_send(&self) -> bool {
+        if self.sends.fetch_add(1, Ordering::Relaxed) >= SENDS {
+            self.end(SourceEnd::new(Cause::Unauthorized, ""));
+            self.silent.store(true, Ordering::Relaxed);
+        }
+        !self.silent.load(Ordering::Relaxed)
+    }
+
+    /// A slice of a picture came before any was decoded.
+    pub(super) fn coded(&self, key: bool) {
+        let mut stats = self.stats();
+        stats.coded += 1;
+        stats.keys += u64::from(key);
     }
 
     /// An encoded picture came.
@@ -173,6 +242,7 @@ impl Shared {
         (place, patience)
     }
 
+    /// The stream ended, or must; the first cause counts.
     pub(super) fn end(&self, end: SourceEnd) {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
         self.ended.notify_one();
@@ -196,6 +266,10 @@ impl Shared {
             idle: stats.idle,
             key_frames_only: stats.key_frames_only,
             wakes: stats.wakes,
+            described: self.video_offered.load(Ordering::Relaxed),
+            packets: self.packets.load(Ordering::Relaxed),
+            coded: stats.coded,
+            keys: stats.keys,
         }
     }
 }

@@ -50,9 +50,7 @@ impl Shared {
         if let Some(source) = lock(&self.listening).take() {
             source.destroy();
         }
-        for client in self.server.client_filter(None) {
-            client.close();
-        }
+        self.clients.close(|_| true);
     }
 
     pub(super) fn open(&self) -> Result<(), SimulatorError> {
@@ -72,17 +70,7 @@ impl Shared {
     }
 
     fn drop_clients(&self, which: impl Fn(&str) -> bool) {
-        let mut chosen = Vec::new();
-        lock(&self.clients).retain(|(client, camera)| match client.upgrade() {
-            Some(client) if which(camera) => {
-                chosen.push(client);
-                false
-            }
-            Some(_) => true,
-            None => false,
-        });
-        // Outside the lock: closing calls back.
-        chosen.iter().for_each(|client| client.close());
+        self.clients.close(|camera| camera.is_some_and(&which));
     }
 
     /// Runs `act` once on the simulator's thread after `delay`, if it still exists then.
