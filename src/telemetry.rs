@@ -26,6 +26,10 @@ const INFERENCE_WAIT: &str = "visage_inference_wait_seconds";
 const INFERENCE_BATCH: &str = "visage_inference_batch_size";
 const INFERENCE_ABANDONED: &str = "visage_inference_abandoned_total";
 const REFUSED: &str = "visage_requests_refused_total";
+const CONNECTIONS_REFUSED: &str = "visage_connections_refused_total";
+const AUDIT_RECORDS: &str = "visage_audit_records_total";
+const AUDIT_LOST: &str = "visage_audit_lost_total";
+const AUDIT_FAILING: &str = "visage_audit_failing";
 const PROVIDER: &str = "visage_inference_provider";
 
 /// Bounds of latency histograms, seconds.
@@ -64,7 +68,15 @@ pub fn prometheus() -> Option<&'static PrometheusHandle> {
             describe_histogram!(INFERENCE_WAIT, "How long a request waited for a worker.");
             describe_histogram!(INFERENCE_BATCH, "Requests that ran together.");
             describe_counter!(INFERENCE_ABANDONED, "Requests dropped because nobody waited for the answer any more.");
-            describe_counter!(REFUSED, "Requests refused, by reason: token (none that counts), role (too low).");
+            describe_counter!(
+                REFUSED,
+                "Requests refused, by reason: token (none that counts), role (too low), scope (not for some cameras only), rate, requests, streams \
+                 (limits of a client)."
+            );
+            describe_counter!(CONNECTIONS_REFUSED, "Connections refused, by listener and reason: total, address.");
+            describe_counter!(AUDIT_RECORDS, "Records of the audit log that are on the disk.");
+            describe_counter!(AUDIT_LOST, "Records of the audit log that could not be written.");
+            describe_gauge!(AUDIT_FAILING, "1 while the audit log can't be written.");
             describe_gauge!(PROVIDER, "1 for the execution provider that runs the networks.");
             Some(handle)
         })
@@ -153,9 +165,29 @@ pub fn requests_abandoned(count: u64) {
     counter!(INFERENCE_ABANDONED).increment(count);
 }
 
-/// A request was refused; `reason` is `token` (none that counts) or `role` (too low).
+/// A request was refused; `reason` is `token` (none that counts), `role` (too low), `scope`, or a client's limit: `rate`, `requests`, `streams`.
 pub fn request_refused(reason: &'static str) {
     counter!(REFUSED, "reason" => reason).increment(1);
+}
+
+/// A connection was refused; `listener` is `grpc` or `http`, `reason` is `total` or `address`.
+pub fn connection_refused(listener: &'static str, reason: &'static str) {
+    counter!(CONNECTIONS_REFUSED, "listener" => listener, "reason" => reason).increment(1);
+}
+
+/// Records of the audit log are on the disk.
+pub fn audit_recorded(records: u64) {
+    counter!(AUDIT_RECORDS).increment(records);
+}
+
+/// Records of the audit log could not be written, and are gone.
+pub fn audit_lost(records: u64) {
+    counter!(AUDIT_LOST).increment(records);
+}
+
+/// Whether the audit log can't be written.
+pub fn audit_failing(failing: bool) {
+    gauge!(AUDIT_FAILING).set(if failing { 1.0 } else { 0.0 });
 }
 
 /// The execution provider that runs the networks: `cpu`, `cuda` or `tensorrt`.

@@ -30,10 +30,12 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 9] = [
+const ADDRESSES: [(&str, &[&str]); 11] = [
     ("argmin", &["identity"]),
+    ("governor", &["access"]),
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
+    ("hyper_util", &["server"]),
     ("pulp", &["frame"]),
     ("ort", &["inference", "models", "cli/local"]), // models: its tests run what was converted
     ("rusqlite", &["store"]),

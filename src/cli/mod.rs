@@ -117,6 +117,8 @@ pub enum Command {
     /// Look at faces that nobody knew, and enrol, merge or dismiss them.
     #[command(subcommand)]
     Unknown(remote::unknown::Command),
+    /// Export and verify the audit log of the server's data folder: who did what.
+    Audit(local::audit::Args),
     /// Make, list and revoke API tokens in the server's data folder.
     Token(local::token::Args),
     /// Fetch and check the models.
@@ -181,6 +183,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         Command::Demo(args) => local::demo::run(args).await.map(|()| OK).map_err(Failure::from),
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => local::simulate::run(args).await.map(|()| OK).map_err(Failure::from),
+        Command::Audit(args) => local::audit::run(args, io),
         Command::Token(args) => local::token::run(args, io),
         Command::Models(args) => local::models::run(args, globals.json).await.map(|()| OK).map_err(Failure::from),
         Command::Eval(command) => local::eval::run(command, io).await,

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::audit::AuditSettings,
     api::limits::ApiLimits,
     camera::supervisor::SupervisorSettings,
     identity::{DeciderSettings, UnknownSettings},
@@ -25,6 +26,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// Who may ask.
     pub auth: AuthSettings,
+    /// What is recorded of it.
+    pub audit: AuditSettings,
     /// Cameras and their supervision.
     pub cameras: CameraSettings,
     /// Where models are and which are used.

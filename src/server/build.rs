@@ -15,8 +15,8 @@ use super::{
     tls::{Tls, TlsError},
 };
 use crate::{
-    access::{Gate, TokenStoreError},
-    api::{ServerFacts, Services},
+    access::{Audit, Gate, TokenStoreError, audit::AuditError, clients::Clients},
+    api::{ServerFacts, Services, door::Door},
     camera,
     config::Config,
     event::EventLog,
@@ -74,6 +74,9 @@ pub enum StartError {
     /// Certificate or key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The tokens.
     #[error(transparent)]
     Tokens(#[from] TokenStoreError),
@@ -153,6 +156,7 @@ pub struct Server {
     fleet: Fleet,
     recognition: Recognition,
     mover: Mover,
+    audit: Audit,
     tasks: Tasks,
 }
 
@@ -179,9 +183,12 @@ impl Server {
         };
         let metrics_gate = config.tokens_required().then(|| Arc::new(OnceLock::new()));
         let until = (&draining, &stop);
-        listeners::serve_http(&mut tasks, http_listener, tls.as_ref(), readiness, metrics_gate.clone(), until)?;
+        let limits = &config.limits;
+        listeners::serve_http(&mut tasks, http_listener, tls.as_ref(), limits, readiness, metrics_gate.clone(), until);
 
         let recognition = Recognition::open(config).await?;
+        // The store holds the folder by now.
+        let audit = Audit::open(&config.server.data_dir, &config.audit).await?;
         let gate = match metrics_gate {
             Some(cell) => {
                 let gate = open_gate(&recognition.store, config).await?;
@@ -270,7 +277,8 @@ impl Server {
             limits: config.limits.clone(),
             stop: stop.clone(),
         };
-        listeners::serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, gate, (&draining, &stop));
+        let door = Door { gate, clients: Clients::new(limits.client()), audit: audit.clone() };
+        listeners::serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, door, until);
         if let Some(tls) = tls {
             let stop = stop.clone();
             tasks.spawn(async move {
@@ -279,7 +287,7 @@ impl Server {
             });
         }
         drop(latch);
-        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, recognition, mover, tasks })
+        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, recognition, mover, audit, tasks })
     }
 
     /// Waits for `stop`, or for a part to end on its own.
@@ -320,6 +328,8 @@ impl Server {
             }
         })
         .await;
+        // After the last call has ended.
+        late("the audit log", self.audit.close()).await;
         late("the gallery's move", self.mover.shutdown()).await;
         drop(self.fleet);
         tracing::info!("stopping: networks and store");
