@@ -31,11 +31,13 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 18] = [
+const ADDRESSES: [(&str, &[&str]); 20] = [
     ("argmin", &["identity"]),
     ("chacha20poly1305", &["vault"]),
+    ("governor", &["access"]),
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
+    ("hyper_util", &["server"]),
     ("prometheus_client", &["telemetry"]),
     ("ipnet", &["camera"]),
     ("pulp", &["frame"]),

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Role, Token, TokenHash, TokenStore, TokenStoreError};
+use super::{Role, Scope, Token, TokenHash, TokenStore, TokenStoreError};
 use crate::{
     ids::TokenName,
     time::{self, Timestamp},
@@ -31,6 +31,8 @@ pub struct Admitted {
     pub name: TokenName,
     /// Its role.
     pub role: Role,
+    /// The cameras that may be seen with it.
+    pub scope: Scope,
     /// Cancelled when the token is revoked or expires: streams end then.
     pub gone: CancellationToken,
 }
@@ -126,7 +128,9 @@ impl Gate {
             return Err(Refusal::Expired { name: entry.token.name.clone(), at });
         }
         entry.token.used = Some(now);
-        Ok(Admitted { name: entry.token.name.clone(), role: entry.token.role, gone: entry.gone.clone() })
+        let token = &entry.token;
+        let (name, scope) = (token.name.clone(), Scope::of(&token.scope));
+        Ok(Admitted { name, role: token.role, scope, gone: entry.gone.clone() })
     }
 
     /// Reads the tokens again and again until `stop`, and writes now and then when they were used.
@@ -263,8 +267,16 @@ mod tests {
         fn put(&self, name: &str, expires: Option<Timestamp>) -> TokenText {
             let text = TokenText::generate().unwrap();
             let (hash, name) = (text.hash(), name.parse().unwrap());
-            let token =
-                Token { hash, name, role: Role::Viewer, created: time::now(), expires, used: None, revoked: None };
+            let token = Token {
+                hash,
+                name,
+                role: Role::Viewer,
+                scope: Default::default(),
+                created: time::now(),
+                expires,
+                used: None,
+                revoked: None,
+            };
             self.tokens.lock().unwrap().push(token);
             text
         }

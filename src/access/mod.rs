@@ -1,13 +1,20 @@
-//! Who may ask the server for what: API tokens with roles.
+//! Who may ask the server for what, how much of it, and what is recorded of it: API tokens with roles and scopes, limits a client, the audit log.
 //!
 //! A token is 32 random bytes, shown once; only its SHA-256 is kept. That hash needs no salt and no slow function: nobody can go through 2^256
 //! texts, and what is random needs no stretching. The gate looks the hash up, so no secret is ever compared byte by byte.
 
+pub mod audit;
+pub mod caller;
+pub mod clients;
+pub mod connections;
 pub mod gate;
+pub mod request;
 pub mod token;
 
 use std::{fmt, str::FromStr};
 
+pub use audit::Audit;
+pub use caller::{Caller, Scope};
 pub use gate::{Admitted, Gate, Refusal};
 pub use token::{Token, TokenHash, TokenStore, TokenStoreError, TokenText};
 

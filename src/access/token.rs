@@ -1,6 +1,6 @@
 //! A token: what is kept of it, its text, and the port of those who keep it.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -67,6 +67,8 @@ pub struct Token {
     pub name: TokenName,
     /// What it allows.
     pub role: Role,
+    /// Labels that a camera must have to be seen with it; empty: all cameras.
+    pub scope: BTreeMap<String, String>,
     /// When it was made.
     pub created: Timestamp,
     /// From when on it is refused.

@@ -1,19 +1,6 @@
-//! Who may call what: the table of methods, and the layer that asks the gate before any service sees a request.
+//! Who may call what, and what is recorded of it: the table of methods.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
-use http::{Request, Response, header::AUTHORIZATION};
-use tonic::{Status, body::Body};
-use tower::{Layer, Service};
-
-use super::{guarded::Guarded, status};
-use crate::{
-    access::{Gate, Role, token::bearer},
-    telemetry,
-};
+use crate::access::{Role, audit::Kind};
 
 /// What a method asks of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,151 +11,105 @@ pub enum Need {
     Least(Role),
 }
 
+/// What a token that is for some cameras only may do with a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Everything: neither cameras nor the gallery are looked at.
+    Apart,
+    /// What is of its cameras: the method leaves out the rest.
+    Cameras,
+    /// Nothing: the gallery and what is kept of unknown faces are of all cameras.
+    Gallery,
+}
+
+use Kind::{Change, Read, Unrecorded};
 use Need::{Least, Open};
+use Reach::{Apart, Cameras, Gallery};
 use Role::{Admin, Enroller, Operator, Viewer};
 
-/// Every method with what it asks. What is not here is refused.
-pub const METHODS: [(&str, Need); 45] = [
-    ("/grpc.health.v1.Health/Check", Open),
-    ("/grpc.health.v1.Health/Watch", Open),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Least(Viewer)),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Least(Viewer)),
-    ("/visage.v1.CameraService/GetCamera", Least(Viewer)),
-    ("/visage.v1.CameraService/ListCameras", Least(Viewer)),
-    ("/visage.v1.CameraService/WatchCameras", Least(Viewer)),
-    ("/visage.v1.CameraService/CaptureSnapshot", Least(Viewer)),
-    ("/visage.v1.EventService/StreamEvents", Least(Viewer)),
-    ("/visage.v1.EventService/ListEvents", Least(Viewer)),
-    ("/visage.v1.EventService/GetEvent", Least(Viewer)),
-    ("/visage.v1.EventService/GetEventImage", Least(Viewer)),
-    ("/visage.v1.PersonService/GetPerson", Least(Viewer)),
-    ("/visage.v1.PersonService/ListPeople", Least(Viewer)),
-    ("/visage.v1.RecognitionService/DetectFaces", Least(Viewer)),
-    ("/visage.v1.RecognitionService/IdentifyFaces", Least(Viewer)),
-    ("/visage.v1.RecognitionService/VerifyFaces", Least(Viewer)),
-    ("/visage.v1.RecognitionService/EmbedFaces", Least(Viewer)),
-    ("/visage.v1.ServerService/GetServerInfo", Least(Viewer)),
-    ("/visage.v1.GalleryService/GetGallery", Least(Viewer)),
-    ("/visage.v1.PersonService/CreatePerson", Least(Enroller)),
-    ("/visage.v1.PersonService/UpdatePerson", Least(Enroller)),
-    ("/visage.v1.PersonService/EnrollFaces", Least(Enroller)),
-    ("/visage.v1.PersonService/ListFaces", Least(Enroller)),
-    ("/visage.v1.PersonService/GetFaceImage", Least(Enroller)),
-    ("/visage.v1.PersonService/DeleteFace", Least(Enroller)),
-    ("/visage.v1.EventService/GiveFeedback", Least(Enroller)),
-    ("/visage.v1.EventService/SearchEvents", Least(Enroller)),
-    ("/visage.v1.UnknownService/ListUnknowns", Least(Enroller)),
-    ("/visage.v1.UnknownService/GetUnknown", Least(Enroller)),
-    ("/visage.v1.UnknownService/GetUnknownSheet", Least(Enroller)),
-    ("/visage.v1.UnknownService/EnrollUnknown", Least(Enroller)),
-    ("/visage.v1.UnknownService/MergeUnknowns", Least(Enroller)),
-    ("/visage.v1.UnknownService/DismissUnknown", Least(Enroller)),
-    ("/visage.v1.CameraService/CreateCamera", Least(Operator)),
-    ("/visage.v1.CameraService/UpdateCamera", Least(Operator)),
-    ("/visage.v1.CameraService/DeleteCamera", Least(Operator)),
-    ("/visage.v1.PersonService/DeletePerson", Least(Operator)),
-    ("/visage.v1.PersonService/ReportPerson", Least(Operator)),
-    ("/visage.v1.ServerService/Calibrate", Least(Operator)),
-    ("/visage.v1.ServerService/TrainClassifier", Least(Operator)),
-    ("/visage.v1.GalleryService/CheckGallery", Least(Operator)),
-    ("/visage.v1.GalleryService/ReembedGallery", Least(Admin)),
-    ("/visage.v1.GalleryService/ExportGallery", Least(Admin)),
-    ("/visage.v1.GalleryService/ImportGallery", Least(Admin)),
+/// A row: the method, what it asks, what is recorded, what a token for some cameras may.
+pub type Row = (&'static str, Need, Kind, Reach);
+
+/// Every method. What is not here is refused.
+#[rustfmt::skip]
+pub const METHODS: [Row; 45] = [
+    ("/grpc.health.v1.Health/Check", Open, Unrecorded, Apart),
+    ("/grpc.health.v1.Health/Watch", Open, Unrecorded, Apart),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Least(Viewer), Unrecorded, Apart),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Least(Viewer), Unrecorded, Apart),
+    ("/visage.v1.CameraService/GetCamera", Least(Viewer), Unrecorded, Cameras),
+    ("/visage.v1.CameraService/ListCameras", Least(Viewer), Unrecorded, Cameras),
+    ("/visage.v1.CameraService/WatchCameras", Least(Viewer), Unrecorded, Cameras),
+    ("/visage.v1.CameraService/CaptureSnapshot", Least(Viewer), Read, Cameras),
+    ("/visage.v1.EventService/StreamEvents", Least(Viewer), Unrecorded, Cameras),
+    ("/visage.v1.EventService/ListEvents", Least(Viewer), Unrecorded, Cameras),
+    ("/visage.v1.EventService/GetEvent", Least(Viewer), Unrecorded, Cameras),
+    ("/visage.v1.EventService/GetEventImage", Least(Viewer), Read, Cameras),
+    ("/visage.v1.PersonService/GetPerson", Least(Viewer), Unrecorded, Gallery),
+    ("/visage.v1.PersonService/ListPeople", Least(Viewer), Unrecorded, Gallery),
+    ("/visage.v1.RecognitionService/DetectFaces", Least(Viewer), Unrecorded, Apart),
+    ("/visage.v1.RecognitionService/IdentifyFaces", Least(Viewer), Read, Gallery),
+    ("/visage.v1.RecognitionService/VerifyFaces", Least(Viewer), Read, Apart),
+    ("/visage.v1.RecognitionService/EmbedFaces", Least(Viewer), Read, Apart),
+    ("/visage.v1.ServerService/GetServerInfo", Least(Viewer), Unrecorded, Cameras),
+    ("/visage.v1.GalleryService/GetGallery", Least(Viewer), Unrecorded, Gallery),
+    ("/visage.v1.PersonService/CreatePerson", Least(Enroller), Change, Gallery),
+    ("/visage.v1.PersonService/UpdatePerson", Least(Enroller), Change, Gallery),
+    ("/visage.v1.PersonService/EnrollFaces", Least(Enroller), Change, Gallery),
+    ("/visage.v1.PersonService/ListFaces", Least(Enroller), Read, Gallery),
+    ("/visage.v1.PersonService/GetFaceImage", Least(Enroller), Read, Gallery),
+    ("/visage.v1.PersonService/DeleteFace", Least(Enroller), Change, Gallery),
+    ("/visage.v1.EventService/GiveFeedback", Least(Enroller), Change, Cameras),
+    ("/visage.v1.EventService/SearchEvents", Least(Enroller), Read, Cameras),
+    ("/visage.v1.UnknownService/ListUnknowns", Least(Enroller), Read, Gallery),
+    ("/visage.v1.UnknownService/GetUnknown", Least(Enroller), Read, Gallery),
+    ("/visage.v1.UnknownService/GetUnknownSheet", Least(Enroller), Read, Gallery),
+    ("/visage.v1.UnknownService/EnrollUnknown", Least(Enroller), Change, Gallery),
+    ("/visage.v1.UnknownService/MergeUnknowns", Least(Enroller), Change, Gallery),
+    ("/visage.v1.UnknownService/DismissUnknown", Least(Enroller), Change, Gallery),
+    ("/visage.v1.CameraService/CreateCamera", Least(Operator), Change, Cameras),
+    ("/visage.v1.CameraService/UpdateCamera", Least(Operator), Change, Cameras),
+    ("/visage.v1.CameraService/DeleteCamera", Least(Operator), Change, Cameras),
+    ("/visage.v1.PersonService/DeletePerson", Least(Operator), Change, Gallery),
+    ("/visage.v1.PersonService/ReportPerson", Least(Operator), Read, Gallery),
+    ("/visage.v1.ServerService/Calibrate", Least(Operator), Change, Gallery),
+    ("/visage.v1.ServerService/TrainClassifier", Least(Operator), Change, Gallery),
+    ("/visage.v1.GalleryService/CheckGallery", Least(Operator), Read, Gallery),
+    ("/visage.v1.GalleryService/ReembedGallery", Least(Admin), Change, Gallery),
+    ("/visage.v1.GalleryService/ExportGallery", Least(Admin), Read, Gallery),
+    ("/visage.v1.GalleryService/ImportGallery", Least(Admin), Change, Gallery),
 ];
 
-/// What a method asks; `None` for one that nobody may call.
-fn need(path: &str) -> Option<Need> {
-    METHODS.iter().find(|(method, _)| *method == path).map(|(_, need)| *need)
-}
+/// Methods that stream, in either direction.
+pub const STREAMS: [&str; 11] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/visage.v1.CameraService/WatchCameras",
+    "/visage.v1.EventService/StreamEvents",
+    "/visage.v1.PersonService/EnrollFaces",
+    "/visage.v1.ServerService/TrainClassifier",
+    "/visage.v1.GalleryService/ReembedGallery",
+    "/visage.v1.GalleryService/ExportGallery",
+    "/visage.v1.GalleryService/ImportGallery",
+    "/visage.v1.PersonService/ReportPerson",
+];
 
-/// Puts the gate before services; without a gate it does nothing.
-#[derive(Clone)]
-pub(super) struct AuthLayer(pub(super) Option<Gate>);
-
-impl<S> Layer<S> for AuthLayer {
-    type Service = Auth<S>;
-
-    fn layer(&self, inner: S) -> Auth<S> {
-        Auth { inner, gate: self.0.clone() }
-    }
-}
-
-/// Services behind the gate.
-#[derive(Clone)]
-pub(super) struct Auth<S> {
-    inner: S,
-    gate: Option<Gate>,
-}
-
-impl<S> Service<Request<Body>> for Auth<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Some(gate) = self.gate.clone() else { return Box::pin(self.inner.call(request)) };
-        let unused = self.inner.clone();
-        // The one that said it is ready answers.
-        let mut inner = std::mem::replace(&mut self.inner, unused);
-        Box::pin(async move {
-            let path = request.uri().path();
-            let asked = need(path);
-            if asked == Some(Open) {
-                return inner.call(request).await;
-            }
-            let admitted = match gate.admit(shown(&request)).await {
-                Ok(admitted) => admitted,
-                Err(refusal) => {
-                    telemetry::request_refused("token");
-                    return Ok(refused(status::not_admitted(&refusal)));
-                }
-            };
-            tracing::Span::current().record("token", admitted.name.as_str());
-            match asked {
-                Some(Least(role)) if admitted.role >= role => {
-                    if role > Viewer {
-                        tracing::info!(token = %admitted.name, role = %admitted.role, method = path, "a change was asked for");
-                    }
-                }
-                asked => {
-                    telemetry::request_refused("role");
-                    let needed = asked.and_then(|need| if let Least(role) = need { Some(role) } else { None });
-                    return Ok(refused(status::role_too_low(path, needed, &admitted.name, admitted.role)));
-                }
-            }
-            let response = inner.call(request).await?;
-            Ok(response.map(|body| Body::new(Guarded::new(body, admitted))))
-        })
-    }
-}
-
-/// The token that a request shows.
-fn shown(request: &Request<Body>) -> Option<&str> {
-    request.headers().get(AUTHORIZATION).and_then(|header| header.to_str().ok()).and_then(bearer)
-}
-
-fn refused(status: Status) -> Response<Body> {
-    status.into_http()
+/// A method of the table; `None` for one that nobody may call.
+pub(super) fn row(path: &str) -> Option<&'static Row> {
+    METHODS.iter().find(|(method, ..)| *method == path)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use prost_reflect::DescriptorPool;
+    use prost_reflect::{DescriptorPool, MethodDescriptor};
 
     use super::*;
 
-    /// Every method that the server serves, by the descriptors that it serves.
-    fn served() -> BTreeSet<String> {
+    /// Every method that the server serves and that is wanted, by the descriptors that it serves.
+    fn served(wanted: fn(&MethodDescriptor) -> bool) -> BTreeSet<String> {
         let sets = [
             crate::proto::DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -178,7 +119,8 @@ mod tests {
         let mut methods = BTreeSet::new();
         for set in sets {
             for service in DescriptorPool::decode(set).unwrap().services() {
-                methods.extend(service.methods().map(|m| format!("/{}/{}", service.full_name(), m.name())));
+                let of_service = service.methods().filter(wanted);
+                methods.extend(of_service.map(|m| format!("/{}/{}", service.full_name(), m.name())));
             }
         }
         methods
@@ -186,21 +128,35 @@ mod tests {
 
     #[test]
     fn every_method_has_one_entry_and_every_entry_a_method() {
-        let served = served();
+        let served = served(|_| true);
         assert!(served.len() > 30, "the descriptors hold nothing");
-        let listed: BTreeSet<String> = METHODS.iter().map(|(method, _)| (*method).to_owned()).collect();
+        let listed: BTreeSet<String> = METHODS.iter().map(|(method, ..)| (*method).to_owned()).collect();
         assert_eq!(listed.len(), METHODS.len(), "a method is listed twice");
         let missing: Vec<_> = served.difference(&listed).collect();
         assert!(missing.is_empty(), "methods without an entry in METHODS, which nobody may call: {missing:?}");
         let gone: Vec<_> = listed.difference(&served).collect();
         assert!(gone.is_empty(), "entries of METHODS without a method: {gone:?}");
-        assert_eq!(need("/visage.v1.CameraService/Nonsense"), None);
+        assert_eq!(row("/visage.v1.CameraService/Nonsense"), None);
+    }
+
+    #[test]
+    fn streams_are_those_of_the_descriptors() {
+        let streams: BTreeSet<String> = STREAMS.iter().map(|s| (*s).to_owned()).collect();
+        assert_eq!(streams, served(|m| m.is_client_streaming() || m.is_server_streaming()));
+    }
+
+    #[test]
+    fn whatever_asks_for_more_than_looking_is_recorded() {
+        for (method, need, kind, _) in METHODS {
+            let looks = matches!(need, Open | Least(Viewer));
+            assert!(looks || kind != Unrecorded, "{method} leaves no record");
+        }
     }
 
     #[test]
     fn nothing_but_health_is_open() {
-        let open = METHODS.iter().filter(|(_, need)| *need == Open);
-        assert!(open.map(|(method, _)| method).all(|method| method.starts_with("/grpc.health.v1.Health/")));
+        let open = METHODS.iter().filter(|(_, need, ..)| *need == Open);
+        assert!(open.map(|(method, ..)| method).all(|method| method.starts_with("/grpc.health.v1.Health/")));
     }
 
     /// The rows of the roles table in docs/security.md.
@@ -208,13 +164,32 @@ mod tests {
     fn the_documented_table_is_this_one() {
         let text = include_str!("../../docs/security.md");
         for role in Role::ALL {
-            let own = METHODS.iter().filter(|(_, need)| *need == Least(role)).map(|(method, _)| *method);
+            let own = METHODS.iter().filter(|(_, need, ..)| *need == Least(role)).map(|(method, ..)| *method);
             let names: Vec<String> = own
                 .filter_map(|method| method.strip_prefix("/visage.v1."))
                 .filter_map(|method| method.split_once("Service/"))
                 .map(|(_, name)| format!("`{name}`"))
                 .collect();
             let row = format!("| `{role}` | {} |", names.join(", "));
+            assert!(text.contains(&row), "docs/security.md lacks the row\n{row}");
+        }
+    }
+
+    /// The columns of the other two tables there.
+    #[test]
+    fn documented_records_and_scopes_are_these() {
+        let text = include_str!("../../docs/security.md");
+        let names = |wanted: &dyn Fn(&Row) -> bool| -> String {
+            let of = METHODS.iter().filter(|row| row.0.starts_with("/visage.v1.") && wanted(row));
+            let names: Vec<String> = of.filter_map(|row| Some(format!("`{}`", row.0.rsplit_once('/')?.1))).collect();
+            names.join(", ")
+        };
+        for (title, kind) in [("changes", Change), ("reads of faces", Read)] {
+            let row = format!("| {title} | {} |", names(&|row| row.2 == kind));
+            assert!(text.contains(&row), "docs/security.md lacks the row\n{row}");
+        }
+        for (title, reach) in [("of its cameras", Cameras), ("all", Apart), ("nothing", Gallery)] {
+            let row = format!("| {title} | {} |", names(&|row| row.3 == reach));
             assert!(text.contains(&row), "docs/security.md lacks the row\n{row}");
         }
     }

@@ -8,9 +8,10 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Services, convert, page,
-    status::{IntoStatus, invalid, invalid_field, unavailable},
+    status::{IntoStatus, camera_out_of_scope, invalid, invalid_field, unavailable},
 };
 use crate::{
+    access::{Caller, Scope},
     camera::{CameraState as State, CameraStoreError, Reason},
     ids::CameraId,
     pipeline::fleet::CameraView,
@@ -30,6 +31,8 @@ struct Watcher {
     services: Services,
     changes: watch::Receiver<u64>,
     wanted: Vec<CameraId>,
+    /// What the caller may see.
+    scope: Scope,
     told: BTreeMap<CameraId, Told>,
     ready: Vec<WatchCamerasResponse>,
 }
@@ -39,7 +42,8 @@ impl Watcher {
         let mut gone: BTreeMap<CameraId, Told> = std::mem::take(&mut self.told);
         for view in self.services.fleet.list() {
             let id = view.spec.id.clone();
-            if !self.wanted.is_empty() && !self.wanted.contains(&id) {
+            let wanted = self.wanted.is_empty() || self.wanted.contains(&id);
+            if !wanted || !self.scope.sees(&view.spec.labels) {
                 continue;
             }
             let now = told(&view);
@@ -73,6 +77,15 @@ impl Watcher {
     }
 }
 
+impl Services {
+    /// A camera that the caller may see; named in the records of the call.
+    fn seen_camera(&self, id: &CameraId, caller: &Caller) -> Result<CameraView, Status> {
+        caller.trail.names(format!("cameras/{id}"));
+        let view = self.fleet.get(id).filter(|view| caller.scope.sees(&view.spec.labels));
+        view.ok_or_else(|| CameraStoreError::NotFound(id.clone()).into_status())
+    }
+}
+
 type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchCamerasResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -83,14 +96,22 @@ impl CameraService for Services {
             "" => CameraId::generate(),
             id => id.parse().map_err(|e| invalid_field("camera_id", format!("{e}")))?,
         };
+        let caller = Caller::now();
+        caller.trail.names(format!("cameras/{id}"));
         let spec = convert::camera::from_wire(id, r.camera.unwrap_or_default(), time::now()).map_err(invalid)?;
+        if !caller.scope.sees(&spec.labels) {
+            return Err(camera_out_of_scope(&caller.scope));
+        }
+        if !r.validate_only {
+            caller.trail.begins().await.map_err(IntoStatus::into_status)?;
+        }
         let view = self.fleet.create(spec, r.validate_only).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(convert::camera::to_wire(&view)))
     }
 
     async fn get_camera(&self, request: Request<GetCameraRequest>) -> Result<Response<Camera>, Status> {
         let id: CameraId = page::id("name", "cameras", &request.into_inner().name)?;
-        let view = self.fleet.get(&id).ok_or_else(|| CameraStoreError::NotFound(id).into_status())?;
+        let view = self.seen_camera(&id, &Caller::now())?;
         Ok(Response::new(convert::camera::to_wire(&view)))
     }
 
@@ -100,7 +121,8 @@ impl CameraService for Services {
     ) -> Result<Response<ListCamerasResponse>, Status> {
         let r = request.into_inner();
         let (size, after) = (page::size(r.page_size)?, page::after::<CameraId>(&r.page_token)?);
-        let all = self.fleet.list();
+        let (mut all, scope) = (self.fleet.list(), Caller::now().scope);
+        all.retain(|view| scope.sees(&view.spec.labels));
         let rest: Vec<&CameraView> = all.iter().filter(|v| after.as_ref().is_none_or(|a| v.spec.id > *a)).collect();
         let next = (rest.len() > size).then(|| rest.get(size - 1).map(|v| page::token(v.spec.id.as_str()))).flatten();
         let cameras = rest.iter().take(size).map(|v| convert::camera::to_wire(v)).collect();
@@ -111,20 +133,28 @@ impl CameraService for Services {
         let r = request.into_inner();
         let wire = r.camera.ok_or_else(|| invalid_field("camera", "is missing"))?;
         let id: CameraId = page::id("camera.name", "cameras", &wire.name)?;
-        let view = self.fleet.get(&id).ok_or_else(|| CameraStoreError::NotFound(id.clone()).into_status())?;
+        let caller = Caller::now();
+        let view = self.seen_camera(&id, &caller)?;
         let mut spec = view.spec;
         if !wire.etag.is_empty() && wire.etag != spec.revision.to_string() {
             return Err(CameraStoreError::Conflict(id).into_status());
         }
         let paths = r.update_mask.map(|m| m.paths).unwrap_or_default();
         convert::camera::update(&mut spec, &wire, &paths).map_err(invalid)?;
+        if !caller.scope.sees(&spec.labels) {
+            return Err(camera_out_of_scope(&caller.scope));
+        }
         spec.revision += 1;
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         let view = self.fleet.update(spec).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(convert::camera::to_wire(&view)))
     }
 
     async fn delete_camera(&self, request: Request<DeleteCameraRequest>) -> Result<Response<()>, Status> {
         let id = page::id("name", "cameras", &request.into_inner().name)?;
+        let caller = Caller::now();
+        self.seen_camera(&id, &caller)?;
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         self.fleet.delete(&id).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(()))
     }
@@ -138,6 +168,7 @@ impl CameraService for Services {
             services: self.clone(),
             changes: self.fleet.changes(),
             wanted,
+            scope: Caller::now().scope,
             told: BTreeMap::new(),
             ready: Vec::new(),
         };
@@ -155,7 +186,11 @@ impl CameraService for Services {
     ) -> Result<Response<CaptureSnapshotResponse>, Status> {
         let r = request.into_inner();
         let id = page::id("name", "cameras", &r.name)?;
+        let caller = Caller::now();
+        self.seen_camera(&id, &caller)?;
         let snapshot = self.fleet.snapshot(&id, r.annotate).await.map_err(IntoStatus::into_status)?;
+        let named = snapshot.faces.iter().filter_map(|face| face.person.as_ref());
+        named.for_each(|person| caller.trail.names(format!("people/{}", person.id)));
         Ok(Response::new(CaptureSnapshotResponse {
             jpeg: snapshot.jpeg,
             capture_time: Some(convert::time(snapshot.captured)),

@@ -7,11 +7,12 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Services, convert, page,
-    status::{IntoStatus, invalid, invalid_field, unavailable},
+    status::{IntoStatus, invalid, invalid_field, nobody_calls, unavailable},
 };
 use crate::{
+    access::{Caller, Scope},
     event::{
-        self, EventKind as Kind, NewEvent,
+        self, EventFilter, EventKind as Kind, EventLogError, NewEvent,
         log::EventQuery,
         subscription::{Item, ResumeToken, Start, Subscription},
     },
@@ -80,9 +81,28 @@ impl Feed {
     }
 }
 
+/// A filter that lets nothing through that the caller may not see.
+fn scoped(filter: EventFilter, caller: &Caller) -> Result<EventFilter, Status> {
+    match &caller.scope {
+        Scope::Everything => Ok(filter),
+        Scope::Labels(labels) => Ok(EventFilter { bound_labels: (**labels).clone(), ..filter }),
+        Scope::Nothing => Err(nobody_calls()),
+    }
+}
+
 type EventStream = Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>> + Send>>;
 
 impl Services {
+    /// An event that the caller may see; named in the records of the call.
+    async fn seen_event(&self, id: &EventId, caller: &Caller) -> Result<event::Event, Status> {
+        caller.trail.names(format!("events/{id}"));
+        let event = self.log.get(id).await.map_err(IntoStatus::into_status)?;
+        if !caller.scope.sees(&event.body.camera_labels) {
+            return Err(EventLogError::NotFound(id.clone()).into_status());
+        }
+        Ok(event)
+    }
+
     async fn start_of(&self, start: Option<stream_events_request::Start>) -> Result<Start, Status> {
         match start {
             None => Ok(Start::Now),
@@ -159,7 +179,7 @@ impl EventService for Services {
 
     async fn stream_events(&self, request: Request<StreamEventsRequest>) -> Result<Response<EventStream>, Status> {
         let r = request.into_inner();
-        let filter = convert::event::filter(r.filter).map_err(invalid)?;
+        let filter = scoped(convert::event::filter(r.filter).map_err(invalid)?, &Caller::now())?;
         let heartbeat = match r.heartbeat_interval.as_ref().map(convert::from_duration) {
             None => HEARTBEAT,
             Some(Some(d)) if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&d) => d,
@@ -185,7 +205,7 @@ impl EventService for Services {
             t.map(|t| convert::from_time(&t).ok_or_else(|| invalid_field(field, "is out of range"))).transpose()
         };
         let query = EventQuery {
-            filter: convert::event::filter(r.filter).map_err(invalid)?,
+            filter: scoped(convert::event::filter(r.filter).map_err(invalid)?, &Caller::now())?,
             from: at("start_time", r.start_time)?,
             until: at("end_time", r.end_time)?,
             below: page::after::<u64>(&r.page_token)?,
@@ -201,7 +221,7 @@ impl EventService for Services {
 
     async fn get_event(&self, request: Request<GetEventRequest>) -> Result<Response<Event>, Status> {
         let id = page::id("name", "events", &request.into_inner().name)?;
-        let event = self.log.get(&id).await.map_err(IntoStatus::into_status)?;
+        let event = self.seen_event(&id, &Caller::now()).await?;
         Ok(Response::new(convert::event::to_wire(&event)))
     }
 
@@ -210,6 +230,7 @@ impl EventService for Services {
         request: Request<GetEventImageRequest>,
     ) -> Result<Response<GetEventImageResponse>, Status> {
         let id = page::id("name", "events", &request.into_inner().name)?;
+        self.seen_event(&id, &Caller::now()).await?;
         let jpeg = self.log.image(&id).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(GetEventImageResponse { jpeg }))
     }
@@ -222,12 +243,14 @@ impl EventService for Services {
             Ok(Feedback::Wrong) => event::Feedback::Wrong,
             Ok(Feedback::Unspecified) | Err(_) => return Err(invalid_field("feedback", "give RIGHT or WRONG")),
         };
-        let before = self.log.get(&id).await.map_err(IntoStatus::into_status)?;
+        let caller = Caller::now();
+        let before = self.seen_event(&id, &caller).await?;
         let person = before.body.matched.as_ref().and_then(|m| m.person.as_ref()).map(|p| p.id.clone());
         let is_decision = matches!(before.body.kind, Kind::Recognized | Kind::Unknown | Kind::Corrected);
         if !is_decision {
             return Err(invalid_field("name", "only RECOGNIZED, UNKNOWN and CORRECTED events can be judged"));
         }
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         // Saying it twice changes nothing.
         let news = before.feedback != Some(feedback);
         match (feedback, person) {
@@ -251,7 +274,8 @@ impl EventService for Services {
         if r.threshold.is_some_and(|t| !(-1.0..=1.0).contains(&t)) {
             return Err(invalid_field("threshold", "give a similarity from -1 to 1"));
         }
-        let mut filter = convert::event::filter(r.filter).map_err(invalid)?;
+        let caller = Caller::now();
+        let mut filter = scoped(convert::event::filter(r.filter).map_err(invalid)?, &caller)?;
         let wanted = filter.kinds.len();
         filter.kinds.retain(|k| matches!(k, Kind::Recognized | Kind::Unknown | Kind::Corrected));
         if wanted > 0 && filter.kinds.is_empty() {
@@ -269,8 +293,13 @@ impl EventService for Services {
         let hit = |hit: &crate::pipeline::past::PastHit| EventHit {
             event: Some(convert::event::to_wire(&hit.event)),
             similarity: hit.similarity,
-            unknown: hit.unknown.map(|u| format!("unknowns/{u}")).unwrap_or_default(),
+            // Groups of unknown faces are of all cameras.
+            unknown: match hit.unknown.filter(|_| caller.scope.is_everything()) {
+                Some(group) => format!("unknowns/{group}"),
+                None => String::new(),
+            },
         };
+        past.hits.iter().for_each(|hit| caller.trail.names(format!("events/{}", hit.event.body.id)));
         Ok(Response::new(SearchEventsResponse {
             hits: past.hits.iter().map(hit).collect(),
             face: Some(convert::face::measured(&past.face)),

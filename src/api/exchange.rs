@@ -11,6 +11,7 @@ use super::{
     status::{IntoStatus, unavailable},
 };
 use crate::{
+    access::Caller,
     face::{Distance, Embedding},
     frame::{BBox, Point},
     identity::{EnrolledFace, FaceCrop, Person},
@@ -164,12 +165,14 @@ fn detection(wire: &v1::DetectedFace) -> Result<crate::face::Detection, String> 
 struct Import {
     exchange: Exchange,
     services: Services,
+    /// The stream outlives the handler that made it.
+    caller: Caller,
     pieces: Streaming<ImportGalleryRequest>,
 }
 
 /// Takes people and faces in and answers each, in order.
-pub(super) fn import(services: &Services, pieces: Streaming<ImportGalleryRequest>) -> ImportStream {
-    let state = Import { exchange: services.exchange(), services: services.clone(), pieces };
+pub(super) fn import(services: &Services, caller: Caller, pieces: Streaming<ImportGalleryRequest>) -> ImportStream {
+    let state = Import { exchange: services.exchange(), services: services.clone(), caller, pieces };
     Box::pin(stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         let message = tokio::select! {
@@ -201,6 +204,9 @@ impl Import {
                 (name, arrival)
             }
         };
+        if arrival == Arrival::Added {
+            self.caller.trail.step(name.clone()).await;
+        }
         let (outcome, message) = match arrival {
             Arrival::Added => (ImportOutcome::Added, String::new()),
             Arrival::ThereAlready => (ImportOutcome::ThereAlready, String::new()),

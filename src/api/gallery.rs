@@ -11,6 +11,7 @@ use super::{
     status::{IntoStatus, invalid_field},
 };
 use crate::{
+    access::Caller,
     ids::ModelId,
     pipeline::reembed::{Move, MoveRequest},
     proto::v1::{gallery_service_server::GalleryService, *},
@@ -115,12 +116,15 @@ impl GalleryService for Services {
     ) -> Result<Response<ProgressStream>, Status> {
         let r = request.into_inner();
         let model: ModelId = r.model.parse().map_err(|e| invalid_field("model", format!("{e}")))?;
+        let caller = Caller::now();
+        caller.trail.names("gallery".into());
         if r.validate_only {
             let plan = self.mover.plan(&model).await.map_err(IntoStatus::into_status)?;
             let (stage, plan) = (ReembedStage::Planned.into(), Some(self.wire_plan(&plan)));
             let only = ReembedGalleryResponse { stage, plan, ..Default::default() };
             return Ok(Response::new(Box::pin(stream::iter([Ok(only)]))));
         }
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         let request = MoveRequest { model, allow_missing: r.allow_missing, drop_old: r.drop_old };
         let moving = self.mover.start(request).await.map_err(IntoStatus::into_status)?;
         let begun = (Told::Begins(moving), self.clone());
@@ -131,6 +135,7 @@ impl GalleryService for Services {
     type ExportGalleryStream = ExportStream;
 
     async fn export_gallery(&self, request: Request<ExportGalleryRequest>) -> Result<Response<ExportStream>, Status> {
+        Caller::now().trail.names("gallery".into());
         Ok(Response::new(export(self, request.into_inner())))
     }
 
@@ -140,13 +145,17 @@ impl GalleryService for Services {
         &self,
         request: Request<Streaming<ImportGalleryRequest>>,
     ) -> Result<Response<ImportStream>, Status> {
-        Ok(Response::new(import(self, request.into_inner())))
+        let caller = Caller::now();
+        caller.trail.names("gallery".into());
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
+        Ok(Response::new(import(self, caller, request.into_inner())))
     }
 
     async fn check_gallery(
         &self,
         request: Request<CheckGalleryRequest>,
     ) -> Result<Response<CheckGalleryResponse>, Status> {
+        Caller::now().trail.names("gallery".into());
         let limit = match request.into_inner().limit {
             0 => FINDINGS.0,
             n => usize::try_from(n).map_err(|_| invalid_field("limit", "must not be negative"))?.min(FINDINGS.1),

@@ -1,4 +1,5 @@
-//! An answer that ends when the token it was asked with does: a stream of events must not outlive its permission.
+//! An answer that ends when the token it was asked with does, or the caller's deadline comes: a stream of events must not outlive its permission.
+//! It holds the client's place and, of a stream, the trail until its end.
 
 use std::{
     pin::Pin,
@@ -7,23 +8,58 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 
-use super::status;
-use crate::{access::Admitted, ids::TokenName};
+use super::{door::code_name, status};
+use crate::{
+    access::{Admitted, audit::Trail, clients::Place},
+    ids::TokenName,
+};
 
-/// A body with an eye on the token.
+/// A body with an eye on the token and on the clock.
 pub(super) struct Guarded {
     inner: Option<Body>,
-    gone: Pin<Box<WaitForCancellationFutureOwned>>,
-    name: TokenName,
+    token: Option<(TokenName, Pin<Box<WaitForCancellationFutureOwned>>)>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    trail: Option<Trail>,
+    _place: Place,
 }
 
 impl Guarded {
-    /// The answer to somebody who was admitted.
-    pub(super) fn new(inner: Body, admitted: Admitted) -> Self {
-        Self { inner: Some(inner), gone: Box::pin(admitted.gone.cancelled_owned()), name: admitted.name }
+    /// The answer to somebody; without a token nothing but the deadline ends it early.
+    pub(super) fn new(
+        inner: Body,
+        admitted: Option<Admitted>,
+        deadline: Option<Instant>,
+        trail: Option<Trail>,
+        place: Place,
+    ) -> Self {
+        Self {
+            inner: Some(inner),
+            token: admitted.map(|admitted| (admitted.name, Box::pin(admitted.gone.cancelled_owned()))),
+            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+            trail,
+            _place: place,
+        }
+    }
+
+    /// Why the answer ends before its end, if it does now.
+    fn ends(&mut self, context: &mut Context<'_>) -> Option<Status> {
+        if let Some((name, gone)) = &mut self.token
+            && gone.as_mut().poll(context).is_ready()
+        {
+            return Some(status::token_gone(name));
+        }
+        let over = self.deadline.as_mut().is_some_and(|d| d.as_mut().poll(context).is_ready());
+        over.then(status::too_late)
+    }
+
+    fn ended(&mut self, code: Code) {
+        if let Some(trail) = self.trail.take() {
+            trail.ended(code_name(code));
+        }
     }
 }
 
@@ -34,17 +70,26 @@ impl http_body::Body for Guarded {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
         let next = Pin::new(inner).poll_frame(context);
-        if next.is_ready() && !matches!(next, Poll::Ready(Some(Ok(ref frame))) if frame.is_data()) {
+        if let Poll::Ready(told) = &next
+            && !matches!(told, Some(Ok(frame)) if frame.is_data())
+        {
             // It ends on its own.
+            let code = match told {
+                None => Code::Ok,
+                Some(Ok(frame)) => {
+                    frame.trailers_ref().and_then(Status::from_header_map).map_or(Code::Ok, |status| status.code())
+                }
+                Some(Err(status)) => status.code(),
+            };
+            self.ended(code);
             return next;
         }
-        if self.gone.as_mut().poll(context).is_pending() {
-            return next;
-        }
+        let Some(why) = self.ends(context) else { return next };
         // The handler stops working when its answer is dropped.
         self.inner = None;
+        self.ended(why.code());
         let mut trailers = http::HeaderMap::new();
-        Poll::Ready(Some(status::token_gone(&self.name).add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(why.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -65,7 +110,15 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::access::Role;
+    use crate::access::{
+        Role, Scope,
+        clients::{Client, ClientLimits, Clients},
+    };
+
+    fn place() -> Place {
+        let limits = ClientLimits { requests_per_second: 1, request_burst: 9, requests: 9, streams: 9 };
+        Clients::new(limits).enter(&Client::Unnamed, true).unwrap()
+    }
 
     /// Data without an end, or none at all.
     struct Endless(bool);
@@ -83,8 +136,9 @@ mod tests {
     async fn an_answer_ends_with_its_token_whether_it_speaks_or_waits() {
         for speaks in [true, false] {
             let gone = CancellationToken::new();
-            let admitted = Admitted { name: "door".parse().unwrap(), role: Role::Viewer, gone: gone.clone() };
-            let mut body = Guarded::new(Body::new(Endless(speaks)), admitted);
+            let (name, scope) = ("door".parse().unwrap(), Scope::Everything);
+            let admitted = Admitted { name, role: Role::Viewer, scope, gone: gone.clone() };
+            let mut body = Guarded::new(Body::new(Endless(speaks)), Some(admitted), None, None, place());
             if speaks {
                 let frame = poll_fn(|c| Pin::new(&mut body).poll_frame(c)).await.unwrap().unwrap();
                 assert!(frame.is_data());
@@ -107,5 +161,14 @@ mod tests {
             assert!(body.is_end_stream());
             assert!(poll_fn(|c| Pin::new(&mut body).poll_frame(c)).await.is_none());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_with_the_callers_deadline() {
+        let at = Instant::now() + std::time::Duration::from_secs(3);
+        let mut body = Guarded::new(Body::new(Endless(false)), None, Some(at), None, place());
+        let frame = poll_fn(|c| Pin::new(&mut body).poll_frame(c)).await.unwrap().unwrap();
+        let status = Status::from_header_map(&frame.into_trailers().unwrap()).unwrap();
+        assert_eq!((status.code(), Instant::now() >= at), (Code::DeadlineExceeded, true));
     }
 }

@@ -8,6 +8,7 @@ use super::{
     training::{self, TrainingStream},
 };
 use crate::{
+    access::Caller,
     face::{Distance, Embedding},
     identity::{self, calibration::Threshold},
     ids::ModelId,
@@ -48,6 +49,7 @@ impl ServerService for Services {
     ) -> Result<Response<GetServerInfoResponse>, Status> {
         let (people, faces) = self.gallery.store().counts().await.map_err(IntoStatus::into_status)?;
         let bounds = self.log.bounds().await.map_err(IntoStatus::into_status)?;
+        let scope = Caller::now().scope;
         let models = self.desk.models();
         let models = models.iter().map(|m| {
             let e = m.embedder.as_ref();
@@ -81,7 +83,7 @@ impl ServerService for Services {
             gallery_backend: self.gallery.backend().into(),
             people,
             faces,
-            cameras: self.fleet.list().len() as u32,
+            cameras: self.fleet.list().iter().filter(|c| scope.sees(&c.spec.labels)).count() as u32,
             latest_position: bounds.latest,
             oldest_position: bounds.oldest,
             start_time: Some(convert::time(self.info.started)),
@@ -94,7 +96,10 @@ impl ServerService for Services {
 
     async fn calibrate(&self, request: Request<CalibrateRequest>) -> Result<Response<CalibrateResponse>, Status> {
         let r = request.into_inner();
+        let caller = Caller::now();
+        caller.trail.names("gallery".into());
         if r.fpir == 0.0 {
+            caller.trail.begins().await.map_err(IntoStatus::into_status)?;
             self.gallery.forget_calibration().await.map_err(IntoStatus::into_status)?;
             return Ok(Response::new(CalibrateResponse::default()));
         }
@@ -108,6 +113,9 @@ impl ServerService for Services {
             return Err(invalid_field("strangers", format!("at most {MOST_STRANGERS}")));
         }
         let strangers = self.strangers(r.strangers)?;
+        if !r.validate_only {
+            caller.trail.begins().await.map_err(IntoStatus::into_status)?;
+        }
         let found = self.gallery.calibrate(r.fpir, strangers, !r.validate_only, time::now()).await;
         let found = found.map_err(IntoStatus::into_status)?;
         let people = found.calibration.people as u64;

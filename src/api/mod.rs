@@ -3,14 +3,16 @@
 pub mod auth;
 mod camera;
 pub mod convert;
+pub mod door;
 mod event;
 mod exchange;
 mod gallery;
 mod guarded;
+pub mod guest;
 pub mod health;
 mod info;
 pub mod limits;
-mod page;
+pub mod page;
 mod person;
 mod recognition;
 mod report;
@@ -27,13 +29,10 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    codec::CompressionEncoding,
-    transport::{Server, server::Connected},
-};
+use tonic::{codec::CompressionEncoding, transport::Server};
 
 use crate::{
-    access::Gate,
+    access::connections::Guest,
     event::EventLog,
     identity::{EmbeddingStore, Gallery},
     inference::Plan,
@@ -49,9 +48,13 @@ use crate::{
     },
     time::Timestamp,
 };
+use door::Door;
 use health::Serving;
 use limits::ApiLimits;
 pub use report::KeptFor;
+
+/// Most bytes of the headers of a request; tokens and deadlines need a few hundred.
+const HEADER_BYTES: u32 = 16 << 10;
 
 /// Facts that do not change while the server runs.
 #[derive(Debug, Clone)]
@@ -108,14 +111,14 @@ pub struct Services {
 }
 
 /// Serves every service, health, reflection and gRPC-Web over connections as they come, until `stop`; streams then end with UNAVAILABLE and
-/// can be resumed. Health says NOT_SERVING from `draining` on. With a gate, only who shows a token may call more than health.
+/// can be resumed. Health says NOT_SERVING from `draining` on. All but health goes through the door.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static>(
-    connections: impl Stream<Item = io::Result<IO>>,
+pub async fn serve<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    connections: impl Stream<Item = io::Result<Guest<IO>>>,
     services: Services,
-    gate: Option<Gate>,
+    door: Door,
     draining: CancellationToken,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -158,13 +161,14 @@ pub async fn serve<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'stat
     let told = health::follow(reporter, services.health.clone(), draining, stop.clone());
     let serving = Server::builder()
         .accept_http1(true)
-        .concurrency_limit_per_connection(limits.requests_per_connection)
+        .max_concurrent_streams(u32::try_from(limits.requests_per_connection).unwrap_or(u32::MAX))
+        .http2_max_header_list_size(HEADER_BYTES)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
         .layer(tonic_web::GrpcWebLayer::new())
         .layer(request::RequestLayer)
         .layer(tower::util::MapResponseLayer::new(status::limit_named))
-        .layer(auth::AuthLayer(gate))
+        .layer(door::DoorLayer(door))
         .add_service(health_service)
         .add_optional_service(v1)
         .add_optional_service(v1alpha)

@@ -12,7 +12,7 @@ use crate::ids::IdError;
 ///
 /// # Errors
 /// When it is negative.
-pub(super) fn size(page_size: i32) -> Result<usize, Status> {
+pub fn size(page_size: i32) -> Result<usize, Status> {
     match page_size {
         0 => Ok(100),
         n => usize::try_from(n).map(|n| n.min(1000)).map_err(|_| invalid_field("page_size", "must not be negative")),
@@ -20,7 +20,7 @@ pub(super) fn size(page_size: i32) -> Result<usize, Status> {
 }
 
 /// The opaque form of where the next page starts.
-pub(super) fn token(after: &str) -> String {
+pub fn token(after: &str) -> String {
     URL_SAFE_NO_PAD.encode(after)
 }
 
@@ -28,7 +28,7 @@ pub(super) fn token(after: &str) -> String {
 ///
 /// # Errors
 /// When the token was not made by [`token`].
-pub(super) fn after<T: FromStr>(page_token: &str) -> Result<Option<T>, Status> {
+pub fn after<T: FromStr>(page_token: &str) -> Result<Option<T>, Status> {
     if page_token.is_empty() {
         return Ok(None);
     }
@@ -44,7 +44,7 @@ pub(super) fn after<T: FromStr>(page_token: &str) -> Result<Option<T>, Status> {
 ///
 /// # Errors
 /// When the name has another form.
-pub(super) fn id<T: FromStr<Err = IdError>>(field: &str, collection: &str, name: &str) -> Result<T, Status> {
+pub fn id<T: FromStr<Err = IdError>>(field: &str, collection: &str, name: &str) -> Result<T, Status> {
     let id = name
         .strip_prefix(collection)
         .and_then(|rest| rest.strip_prefix('/'))

@@ -12,6 +12,7 @@ use super::{
     status::{IntoStatus, exhausted, invalid, invalid_field, message_too_large, no_picture, unavailable},
 };
 use crate::{
+    access::Caller,
     face::FaceError,
     identity::GalleryError,
     ids::{FaceId, PersonId},
@@ -69,8 +70,12 @@ impl Services {
 /// One enrolment stream: requests are answered one by one, so memory holds one picture.
 struct EnrollState {
     services: Services,
+    /// The stream outlives the handler that made it.
+    caller: Caller,
     requests: Streaming<EnrollFacesRequest>,
     person: Option<PersonId>,
+    /// Whose enrolment is in the records.
+    begun: Option<PersonId>,
     count: usize,
     over: bool,
 }
@@ -108,7 +113,16 @@ impl EnrollState {
         let Some(person) = self.person.clone() else {
             return Err(invalid_field("person", "the first message must name the person, people/ID"));
         };
-        self.services.enroll_one(&person, request).await
+        if self.begun.as_ref() != Some(&person) {
+            self.caller.trail.names(format!("people/{person}"));
+            self.caller.trail.begins().await.map_err(IntoStatus::into_status)?;
+            self.begun = Some(person.clone());
+        }
+        let answer = self.services.enroll_one(&person, request).await?;
+        if let Some(face) = &answer.face {
+            self.caller.trail.step(face.name.clone()).await;
+        }
+        Ok(answer)
     }
 }
 
@@ -132,6 +146,8 @@ impl PersonService for Services {
             "" => PersonId::generate(),
             id => id.parse().map_err(|e| invalid_field("person_id", format!("{e}")))?,
         };
+        let caller = Caller::now();
+        caller.trail.names(format!("people/{id}"));
         let person = convert::person::from_wire(id, r.person.unwrap_or_default(), time::now()).map_err(invalid)?;
         if r.validate_only {
             match self.gallery.store().person(&person.id).await {
@@ -141,6 +157,7 @@ impl PersonService for Services {
             }
             return Ok(Response::new(convert::person::to_wire(&person, 0, &[])));
         }
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         let person = self.gallery.create_person(person).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(convert::person::to_wire(&person, 0, &[])))
     }
@@ -166,6 +183,8 @@ impl PersonService for Services {
         let r = request.into_inner();
         let wire = r.person.ok_or_else(|| invalid_field("person", "is missing"))?;
         let id: PersonId = page::id("person.name", "people", &wire.name)?;
+        let caller = Caller::now();
+        caller.trail.names(format!("people/{id}"));
         let mut person = self.gallery.store().person(&id).await.map_err(IntoStatus::into_status)?;
         if !wire.etag.is_empty() && wire.etag != person.revision.to_string() {
             return Err(GalleryError::Conflict(id).into_status());
@@ -173,6 +192,7 @@ impl PersonService for Services {
         let paths = r.update_mask.map(|m| m.paths).unwrap_or_default();
         convert::person::apply(&mut person, wire, &paths).map_err(invalid)?;
         person.revision += 1;
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         self.gallery.update_person(person).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(self.wire_person(&id).await?))
     }
@@ -182,6 +202,9 @@ impl PersonService for Services {
         request: Request<DeletePersonRequest>,
     ) -> Result<Response<DeletePersonResponse>, Status> {
         let id = page::id("name", "people", &request.into_inner().name)?;
+        let caller = Caller::now();
+        caller.trail.names(format!("people/{id}"));
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         let receipt = self.gallery.erase_person(&id, time::now()).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(DeletePersonResponse { receipt: Some(convert::person::receipt(&receipt)) }))
     }
@@ -193,7 +216,8 @@ impl PersonService for Services {
         request: Request<Streaming<EnrollFacesRequest>>,
     ) -> Result<Response<EnrollStream>, Status> {
         let requests = request.into_inner();
-        let state = EnrollState { services: self.clone(), requests, person: None, count: 0, over: false };
+        let (services, caller) = (self.clone(), Caller::now());
+        let state = EnrollState { services, caller, requests, person: None, begun: None, count: 0, over: false };
         let answers = stream::unfold(state, EnrollState::next);
         Ok(Response::new(Box::pin(answers)))
     }
@@ -201,6 +225,7 @@ impl PersonService for Services {
     async fn list_faces(&self, request: Request<ListFacesRequest>) -> Result<Response<ListFacesResponse>, Status> {
         let r = request.into_inner();
         let person = page::id("parent", "people", &r.parent)?;
+        Caller::now().trail.names(format!("people/{person}"));
         let (size, after) = (page::size(r.page_size)?, page::after::<FaceId>(&r.page_token)?);
         let faces = self.gallery.store().faces(&person).await.map_err(IntoStatus::into_status)?;
         let rest: Vec<_> = faces.iter().filter(|f| after.as_ref().is_none_or(|a| f.id > *a)).collect();
@@ -214,6 +239,7 @@ impl PersonService for Services {
         request: Request<GetFaceImageRequest>,
     ) -> Result<Response<GetFaceImageResponse>, Status> {
         let (person, face) = face_of(&request.into_inner().name)?;
+        Caller::now().trail.names(format!("people/{person}/faces/{face}"));
         let crop = self.embeddings.crop(&person, &face).await.map_err(IntoStatus::into_status)?;
         let crop = crop.ok_or_else(|| no_picture(&person, &face))?;
         let face = Some(convert::face::detected(&crop.detection, 0.0, 0.0, None));
@@ -225,11 +251,15 @@ impl PersonService for Services {
     async fn report_person(&self, request: Request<ReportPersonRequest>) -> Result<Response<ReportStream>, Status> {
         let r = request.into_inner();
         let person = page::id("name", "people", &r.name)?;
+        Caller::now().trail.names(format!("people/{person}"));
         Ok(Response::new(report(self, person, r.pictures).await?))
     }
 
     async fn delete_face(&self, request: Request<DeleteFaceRequest>) -> Result<Response<()>, Status> {
         let (person, face) = face_of(&request.into_inner().name)?;
+        let caller = Caller::now();
+        caller.trail.names(format!("people/{person}/faces/{face}"));
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         self.gallery.remove_face(&person, &face).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(()))
     }

@@ -7,6 +7,7 @@ use super::{
     status::{IntoStatus, invalid_field},
 };
 use crate::{
+    access::Caller,
     pipeline::picture::Found,
     proto::v1::{recognition_service_server::RecognitionService, *},
 };
@@ -47,6 +48,9 @@ impl RecognitionService for Services {
         let threshold = threshold(r.threshold)?;
         let (found, jpeg) =
             self.desk.identify(r.image, &r.watchlists, threshold, r.annotate).await.map_err(IntoStatus::into_status)?;
+        let caller = Caller::now();
+        let named = found.faces.iter().filter_map(|face| face.person.as_ref());
+        named.for_each(|person| caller.trail.names(format!("people/{}", person.id)));
         Ok(Response::new(IdentifyFacesResponse {
             size: size(&found),
             faces: found.faces.iter().map(convert::face::identified).collect(),

@@ -10,20 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
 use super::auth::METHODS;
-use crate::telemetry;
-
-/// The header of the id.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Longest id that is taken over.
-const LONGEST: usize = 64;
+use crate::{access::request::RequestId, telemetry};
 
 /// Gives requests their id and span.
 #[derive(Clone)]
@@ -55,13 +49,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let id = id_of(request.headers());
-        request.headers_mut().insert(REQUEST_ID, id.clone());
+        let shown = request.headers().get(RequestId::HEADER).and_then(|id| id.to_str().ok());
+        let id = RequestId::of(shown);
+        // What the id may consist of fits into a header.
+        let header = HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("none"));
+        request.headers_mut().insert(RequestId::HEADER, header.clone());
         let method = method_of(request.uri().path());
         // At the highest level, so that it is there whatever lines are asked for.
         let span = tracing::error_span!(
             "request",
-            request_id = id.to_str().unwrap_or_default(),
+            request_id = id.as_str(),
             method,
             token = tracing::field::Empty,
             code = tracing::field::Empty,
@@ -71,7 +68,7 @@ where
         let answered = async move {
             let mut response = answer.await?;
             end.began = Some(end.since.elapsed());
-            response.headers_mut().insert(REQUEST_ID, id);
+            response.headers_mut().insert(RequestId::HEADER, header);
             // An answer without a body has its status among the headers.
             if let Some(status) = Status::from_header_map(response.headers()) {
                 end.tell(status.code());
@@ -82,22 +79,10 @@ where
     }
 }
 
-/// The caller's id where it is one, else a new one.
-fn id_of(headers: &HeaderMap) -> HeaderValue {
-    let harmless = |id: &&HeaderValue| {
-        let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
-        (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(allowed)
-    };
-    headers.get(REQUEST_ID).filter(harmless).cloned().unwrap_or_else(|| {
-        let id = uuid::Uuid::now_v7().to_string();
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
-    })
-}
-
 /// `visage.v1.PersonService/GetPerson`; one word for everything that is no method, so that nobody can make up series.
 fn method_of(path: &str) -> &'static str {
-    let known = METHODS.iter().find(|(method, _)| *method == path);
-    known.map_or("other", |(method, _)| method.trim_start_matches('/'))
+    let known = METHODS.iter().find(|(method, ..)| *method == path);
+    known.map_or("other", |(method, ..)| method.trim_start_matches('/'))
 }
 
 /// Tells how a request ended; when it is dropped before that, the caller went away.
@@ -189,22 +174,6 @@ impl http_body::Body for Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn harmless_ids_are_kept_and_others_are_replaced() {
-        let told = |id: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(REQUEST_ID, HeaderValue::from_str(id).unwrap());
-            id_of(&headers).to_str().unwrap().to_owned()
-        };
-        assert_eq!(told("Trace_7.a-b"), "Trace_7.a-b");
-        assert_eq!(told(&"x".repeat(LONGEST)), "x".repeat(LONGEST));
-        for bad in ["", "a b", "a\"b", "{}", &"x".repeat(LONGEST + 1)] {
-            let id = told(bad);
-            assert!(id != bad && uuid::Uuid::parse_str(&id).is_ok(), "{bad:?} became {id}");
-        }
-        assert_ne!(id_of(&HeaderMap::new()), id_of(&HeaderMap::new()));
-    }
 
     #[test]
     fn made_up_methods_share_one_series() {

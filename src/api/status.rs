@@ -1,19 +1,26 @@
 //! The one mapping of errors to gRPC statuses with `google.rpc` details.
 
+mod door;
+
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
-    access::{Refusal, Role},
+    access::audit::AuditError,
     camera::{CameraStoreError, SpecError},
     event::{EventLogError, subscription::TokenError},
     face::FaceError,
     frame::still::StillError,
     identity::{GalleryError, TrainError, UnknownStoreError},
-    ids::{FaceId, PersonId, TokenName},
+    ids::{FaceId, PersonId},
     pipeline::{fleet::FleetError, picture::PictureError, reembed::MoveError, unknowns::UnknownsError},
+};
+
+pub(super) use door::{
+    camera_out_of_scope, no_such_method, nobody_calls, not_admitted, out_of_scope, role_too_low, token_gone, too_late,
+    too_much,
 };
 
 const DOMAIN: &str = "visage";
@@ -26,47 +33,6 @@ fn status(code: Code, reason: &str, message: String, mut details: ErrorDetails) 
 
 fn plain(code: Code, reason: &str, message: String) -> Status {
     status(code, reason, message, ErrorDetails::new())
-}
-
-fn unauthenticated(reason: &str, message: String) -> Status {
-    let mut status = plain(Code::Unauthenticated, reason, message);
-    status.metadata_mut().insert("www-authenticate", MetadataValue::from_static("Bearer realm=\"visage\""));
-    status
-}
-
-/// UNAUTHENTICATED, or UNAVAILABLE when nobody can tell.
-pub(super) fn not_admitted(refusal: &Refusal) -> Status {
-    let reason = match refusal {
-        Refusal::Missing => "TOKEN_MISSING",
-        Refusal::Unknown => "TOKEN_UNKNOWN",
-        Refusal::Expired { .. } => "TOKEN_EXPIRED",
-        Refusal::Storage(_) => return unavailable(refusal.to_string()),
-    };
-    unauthenticated(reason, refusal.to_string())
-}
-
-/// UNAUTHENTICATED: a stream outlived its token.
-pub(super) fn token_gone(name: &TokenName) -> Status {
-    unauthenticated("TOKEN_GONE", format!("the token {name} was revoked or has expired, so this ends"))
-}
-
-/// PERMISSION_DENIED with the role that the method needs; without one nobody may call it.
-pub(super) fn role_too_low(path: &str, needed: Option<Role>, name: &TokenName, role: Role) -> Status {
-    let method: String = path.trim_start_matches('/').chars().take(120).collect();
-    let mut facts = HashMap::from([("method".to_owned(), method.clone()), ("role".to_owned(), role.to_string())]);
-    let message = match needed {
-        Some(needed) => {
-            facts.insert("needed_role".to_owned(), needed.to_string());
-            format!(
-                "{method} needs the role {needed}, and the token {name} is of the role {role}; `visage token create NAME --role {needed}` \
-                 makes one"
-            )
-        }
-        None => format!("{method} is no method of this server"),
-    };
-    let mut details = ErrorDetails::new();
-    details.set_error_info("ROLE", DOMAIN, facts);
-    Status::with_error_details(Code::PermissionDenied, message, details)
 }
 
 /// INVALID_ARGUMENT with every faulty field.
@@ -137,6 +103,14 @@ fn internal(message: String) -> Status {
 /// An error of a room as a status.
 pub(super) trait IntoStatus {
     fn into_status(self) -> Status;
+}
+
+impl IntoStatus for AuditError {
+    fn into_status(self) -> Status {
+        // The paths are for the log: callers need not know them.
+        let message = "the audit log can't be written, so this is not done; the server's log tells why";
+        unavailable(message.into())
+    }
 }
 
 impl IntoStatus for CameraStoreError {
@@ -316,6 +290,7 @@ impl IntoStatus for TokenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Refusal, Role};
 
     #[test]
     fn details_reach_the_client() {

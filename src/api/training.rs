@@ -12,6 +12,7 @@ use super::{
     status::{IntoStatus, invalid_field},
 };
 use crate::{
+    access::Caller,
     identity::{
         ClassifierInfo, Gallery, GalleryError, Trained,
         classifier_folds::{Tally, Validation},
@@ -61,6 +62,9 @@ pub(super) async fn train(services: &Services, r: TrainClassifierRequest) -> Res
         if r.validate_only {
             return Err(invalid_field("validate_only", "can't be set together with forget"));
         }
+        let caller = Caller::now();
+        caller.trail.names("gallery".into());
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         services.gallery.forget_classifier().await.map_err(IntoStatus::into_status)?;
         return Ok(Box::pin(stream::empty()));
     }
@@ -69,6 +73,11 @@ pub(super) async fn train(services: &Services, r: TrainClassifierRequest) -> Res
         folds @ 2..=20 => folds as usize,
         _ => return Err(invalid_field("folds", "give 2 to 20")),
     };
+    let caller = Caller::now();
+    caller.trail.names("gallery".into());
+    if !r.validate_only {
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
+    }
     let stop: CancellationToken = services.stop.child_token();
     let (tell, progress) = watch::channel((0, 0));
     let (gallery, thresholds, token) = (services.gallery.clone(), services.desk.thresholds(None), stop.clone());

@@ -7,6 +7,7 @@ use super::{
     status::{IntoStatus, invalid},
 };
 use crate::{
+    access::Caller,
     ids::{PersonId, UnknownId},
     pipeline::unknowns::UnknownGroup,
     proto::v1::{unknown_service_server::UnknownService, *},
@@ -57,6 +58,7 @@ impl UnknownService for Services {
 
     async fn get_unknown(&self, request: Request<GetUnknownRequest>) -> Result<Response<Unknown>, Status> {
         let id = group("name", &request.into_inner().name)?;
+        Caller::now().trail.names(format!("unknowns/{id}"));
         let found = self.unknowns.get(id).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(convert::unknown::to_wire(&found)))
     }
@@ -66,6 +68,7 @@ impl UnknownService for Services {
         request: Request<GetUnknownSheetRequest>,
     ) -> Result<Response<GetUnknownSheetResponse>, Status> {
         let id = group("name", &request.into_inner().name)?;
+        Caller::now().trail.names(format!("unknowns/{id}"));
         let jpeg = self.unknowns.sheet(id).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(GetUnknownSheetResponse { jpeg }))
     }
@@ -80,9 +83,13 @@ impl UnknownService for Services {
             "" => PersonId::generate(),
             name => page::id("person", "people", name)?,
         };
+        let caller = Caller::now();
+        caller.trail.names(format!("unknowns/{id}"));
+        caller.trail.names(format!("people/{person}"));
         let display_name = if r.display_name.is_empty() { person.to_string() } else { r.display_name };
         let new = Person { display_name, ..Default::default() };
         let person = convert::person::from_wire(person, new, time::now()).map_err(invalid)?;
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         let done = self.unknowns.enroll(id, person, r.force).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(EnrollUnknownResponse {
             person: format!("people/{}", done.person),
@@ -96,6 +103,10 @@ impl UnknownService for Services {
     async fn merge_unknowns(&self, request: Request<MergeUnknownsRequest>) -> Result<Response<Unknown>, Status> {
         let r = request.into_inner();
         let (into, from) = (group("name", &r.name)?, group("from", &r.from)?);
+        let caller = Caller::now();
+        caller.trail.names(format!("unknowns/{into}"));
+        caller.trail.names(format!("unknowns/{from}"));
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         let merged = self.unknowns.merge(into, from).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(convert::unknown::to_wire(&merged)))
     }
@@ -103,6 +114,9 @@ impl UnknownService for Services {
     async fn dismiss_unknown(&self, request: Request<DismissUnknownRequest>) -> Result<Response<Unknown>, Status> {
         let r = request.into_inner();
         let id = group("name", &r.name)?;
+        let caller = Caller::now();
+        caller.trail.names(format!("unknowns/{id}"));
+        caller.trail.begins().await.map_err(IntoStatus::into_status)?;
         let dismissed = self.unknowns.dismiss(id, !r.undo).await.map_err(IntoStatus::into_status)?;
         Ok(Response::new(convert::unknown::to_wire(&dismissed)))
     }

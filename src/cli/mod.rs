@@ -120,6 +120,8 @@ pub enum Command {
     /// Tell what is stored about a person.
     #[command(subcommand)]
     Privacy(remote::privacy::Command),
+    /// Export and verify the audit log of the server's data folder: who did what.
+    Audit(local::audit::Args),
     /// Make, list and revoke API tokens in the server's data folder.
     Token(local::token::Args),
     /// Make a backup of the server's data folder while it works, check it, and restore it.
@@ -189,6 +191,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         Command::Demo(args) => local::demo::run(args).await.map(|()| OK).map_err(Failure::from),
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => local::simulate::run(args).await.map(|()| OK).map_err(Failure::from),
+        Command::Audit(args) => local::audit::run(args, io),
         Command::Token(args) => local::token::run(args, io),
         Command::Backup(args) => local::backup::run(args, io).await,
         Command::Models(args) => local::models::run(args, globals.json).await.map(|()| OK).map_err(Failure::from),

@@ -33,13 +33,17 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// The time itself, in protobuf's form.
-    pub fn resolve(self, now: Timestamp) -> prost_types::Timestamp {
-        let at = match self {
+    /// The time itself.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
             Self::At(at) => at,
             Self::Ago(span) => now.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH),
-        };
-        stamp(at)
+        }
+    }
+
+    /// The time itself, in protobuf's form.
+    pub fn resolve(self, now: Timestamp) -> prost_types::Timestamp {
+        stamp(self.at(now))
     }
 }
 

@@ -103,6 +103,22 @@ pub fn faults(config: &Config) -> Vec<String> {
     need(l.faces_per_picture >= 1, "limits.faces_per_picture: give at least 1");
     need(l.pictures_per_enrolment >= 1, "limits.pictures_per_enrolment: give at least 1");
     need((1..=100_000).contains(&l.requests_per_connection), "limits.requests_per_connection: give 1 to 100000");
+    need(
+        l.requests_per_second >= 1 && l.request_burst >= 1,
+        "limits.requests_per_second and request_burst: give at least 1",
+    );
+    need(
+        [l.requests_per_client, l.streams_per_client].iter().all(|n| (1..=100_000).contains(n)),
+        "limits.requests_per_client and streams_per_client: give 1 to 100000",
+    );
+    need(
+        [l.connections, l.http_connections, l.connections_per_address].iter().all(|n| (1..=1_000_000).contains(n)),
+        "limits.connections, http_connections and connections_per_address: give 1 to 1000000",
+    );
+    need((1..=600).contains(&l.greeting_seconds), "limits.greeting_seconds: give 1 to 600");
+    let a = &config.audit;
+    need(a.retention_days <= 36_500, "audit.retention_days: give at most 36500, or 0 to keep records for ever");
+    need((4096..=1 << 30).contains(&a.file_bytes), "audit.file_bytes: give 4096 to 1073741824");
     need(config.models.detector != config.models.embedder, "models.detector and models.embedder: name two models");
     let least = config.enrollment.min_liveness;
     need((0.0..=1.0).contains(&least), "enrollment.min_liveness: give a number from 0 (off) to 1");

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::audit::AuditSettings,
     api::limits::ApiLimits,
     camera::{Networks, StreamLimits, limits::MAX_PIXELS, networks::NoNetwork, supervisor::SupervisorSettings},
     identity::{DeciderSettings, UnknownSettings},
@@ -26,6 +27,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// Who may ask.
     pub auth: AuthSettings,
+    /// What is recorded of it.
+    pub audit: AuditSettings,
     /// Cameras and their supervision.
     pub cameras: CameraSettings,
     /// Where models are and which are used.

@@ -12,6 +12,8 @@ pub struct EventFilter {
     pub cameras: Vec<CameraId>,
     /// Labels the camera must have had.
     pub camera_labels: BTreeMap<String, String>,
+    /// Labels the camera must have had for the caller to see its events at all; a filter of their own can't undo it.
+    pub bound_labels: BTreeMap<String, String>,
     /// People.
     pub people: Vec<PersonId>,
     /// Watchlists of the person.
@@ -30,6 +32,7 @@ impl EventFilter {
         let person = matched.and_then(|m| m.person.as_ref());
         (self.cameras.is_empty() || self.cameras.contains(&body.camera))
             && self.camera_labels.iter().all(|(k, v)| body.camera_labels.get(k) == Some(v))
+            && self.bound_labels.iter().all(|(k, v)| body.camera_labels.get(k) == Some(v))
             && (self.kinds.is_empty() || self.kinds.contains(&body.kind))
             && (self.people.is_empty() || person.is_some_and(|p| self.people.contains(&p.id)))
             && (self.watchlists.is_empty()
@@ -81,6 +84,9 @@ mod tests {
         assert!(!kinds.matches(&anna) && kinds.matches(&nobody));
         let labels = EventFilter { camera_labels: BTreeMap::from([("site".into(), "paris".into())]), ..all.clone() };
         assert!(!labels.matches(&anna));
+        let berlin = BTreeMap::from([("site".to_owned(), "berlin".to_owned())]);
+        let bound = EventFilter { bound_labels: berlin, ..all.clone() };
+        assert!(bound.matches(&anna) && !EventFilter { camera_labels: labels.camera_labels, ..bound }.matches(&anna));
         let cameras = EventFilter { cameras: vec!["lobby".parse().unwrap()], ..all };
         assert!(!cameras.matches(&anna));
     }

@@ -18,8 +18,8 @@ use super::{
     tls::{Tls, TlsError},
 };
 use crate::{
-    access::{Gate, TokenStoreError},
-    api::{KeptFor, ServerFacts, Services},
+    access::{Audit, Gate, TokenStoreError, audit::AuditError, clients::Clients},
+    api::{KeptFor, ServerFacts, Services, door::Door},
     camera::{self, networks::NoNetwork},
     config::Config,
     event::EventLog,
@@ -81,6 +81,9 @@ pub enum StartError {
     /// Certificate or key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The tokens.
     #[error(transparent)]
     Tokens(#[from] TokenStoreError),
@@ -167,6 +170,7 @@ pub struct Server {
     grace: Duration,
     recognition: Recognition,
     mover: Mover,
+    audit: Audit,
     tasks: Tasks,
 }
 
@@ -193,7 +197,8 @@ impl Server {
         };
         let metrics_gate = config.tokens_required().then(|| Arc::new(OnceLock::new()));
         let gate_later = metrics_gate.clone();
-        listeners::serve_http(&mut tasks, http_listener, tls.as_ref(), health.clone(), gate_later, &stop)?;
+        let limits = &config.limits;
+        listeners::serve_http(&mut tasks, http_listener, tls.as_ref(), limits, health.clone(), gate_later, &stop);
         tasks.spawn({
             let (health, stop) = (health.clone(), stop.clone());
             async move {
@@ -203,6 +208,8 @@ impl Server {
         });
 
         let recognition = Recognition::open(config).await?;
+        // The store holds the folder by now.
+        let audit = Audit::open(&config.server.data_dir, &config.audit).await?;
         let gate = match metrics_gate {
             Some(cell) => {
                 let gate = open_gate(&recognition.store, config).await?;
@@ -325,7 +332,8 @@ impl Server {
         };
         // Before the API listens, so that nobody is told what was not looked at.
         prober.look().await;
-        listeners::serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, gate, (&draining, &stop));
+        let door = Door { gate, clients: Clients::new(config.limits.client()), audit: audit.clone() };
+        listeners::serve_grpc(&mut tasks, grpc_listener, tls.as_ref(), services, door, (&draining, &stop));
         if let Some(tls) = tls {
             let stop = stop.clone();
             tasks.spawn(async move {
@@ -341,7 +349,7 @@ impl Server {
             }
         });
         let grace = Duration::from_secs(config.server.grace_seconds);
-        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, outbox, grace, recognition, mover, tasks })
+        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, outbox, grace, recognition, mover, audit, tasks })
     }
 
     /// Waits for `stop`, or for a part to end on its own.
@@ -383,6 +391,8 @@ impl Server {
             }
         })
         .await;
+        // After the last call has ended.
+        late("the audit log", self.audit.close()).await;
         late("the gallery's move", self.mover.shutdown()).await;
         drop(self.fleet);
         tracing::info!("stopping: networks and store");

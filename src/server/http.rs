@@ -1,8 +1,8 @@
 //! `/metrics`, `/healthz`, `/readyz`; the first only for who shows a token, where tokens are asked for.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use axum::{
@@ -10,13 +10,11 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
-    serve::Listener,
 };
-use tokio::{net::TcpStream, sync::mpsc};
-use tokio_rustls::server::TlsStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{readiness::Health, tls};
+use super::{accept::Connection, http_connections, readiness::Health};
 use crate::{
     access::{Gate, Refusal, token::bearer},
     telemetry,
@@ -25,48 +23,21 @@ use crate::{
 /// The gate before `/metrics`: none where no token is asked for; else it opens with the store.
 pub type MetricsGate = Option<Arc<OnceLock<Gate>>>;
 
-/// Connections after their handshake as a listener.
-pub struct TlsListener {
-    /// Its address.
-    pub addr: SocketAddr,
-    /// What comes.
-    pub connections: mpsc::Receiver<tls::Connection>,
-}
-
-impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        match self.connections.recv().await {
-            Some(connection) => connection,
-            // Nothing comes any more; the server ends by its stop.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        Ok(self.addr)
-    }
-}
-
-/// Serves until `stop`. `/healthz` says whether the process does its work at all, `/readyz` whether it can serve; `/readyz?verbose` lists
-/// each check.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve<L: Listener<Addr = SocketAddr>>(
-    listener: L,
+/// Serves connections until `stop`. `/healthz` says whether the process does its work at all, `/readyz` whether it can serve; `/readyz?verbose` lists
+/// each check. `head` is the time that the head of a request may take.
+pub async fn serve(
+    connections: mpsc::Receiver<Connection>,
+    head: Duration,
     health: Health,
     gate: MetricsGate,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let beating = health.clone();
     let app = Router::new()
         .route("/metrics", get(move |headers: HeaderMap| metrics(headers, gate.clone())))
         .route("/healthz", get(move || async move { alive(&beating) }))
         .route("/readyz", get(move |uri: Uri| async move { ready(&health, &uri) }));
-    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+    http_connections::serve(app, connections, head, stop).await;
 }
 
 fn alive(health: &Health) -> (StatusCode, String) {
@@ -92,14 +63,26 @@ async fn metrics(headers: HeaderMap, gate: MetricsGate) -> Response {
         };
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
         // Every role may look.
-        if let Err(refusal) = gate.admit(shown).await {
-            telemetry::request_refused("token");
-            let status = match refusal {
-                Refusal::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::UNAUTHORIZED,
-            };
-            let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"visage\"")];
-            return (status, challenge, format!("{refusal}\n")).into_response();
+        match gate.admit(shown).await {
+            Ok(admitted) if admitted.scope.is_everything() => {}
+            // Metrics name all cameras.
+            Ok(admitted) => {
+                telemetry::request_refused("scope");
+                let text = format!(
+                    "the token {} is for cameras with {} only, and metrics are of all\n",
+                    admitted.name, admitted.scope
+                );
+                return (StatusCode::FORBIDDEN, text).into_response();
+            }
+            Err(refusal) => {
+                telemetry::request_refused("token");
+                let status = match refusal {
+                    Refusal::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::UNAUTHORIZED,
+                };
+                let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"visage\"")];
+                return (status, challenge, format!("{refusal}\n")).into_response();
+            }
         }
     }
     ([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], telemetry::render()).into_response()

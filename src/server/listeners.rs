@@ -1,42 +1,32 @@
-//! The two listeners: bound, encrypted where TLS is on, served in tasks.
+//! The two listeners: bound, their connections counted and encrypted where TLS is on, served in tasks.
 
 use std::net::SocketAddr;
 
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
-use tokio_stream::{
-    StreamExt,
-    wrappers::{ReceiverStream, TcpListenerStream},
-};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    StartError, http,
+    StartError,
+    accept::{Acceptor, Connection},
+    http,
     readiness::Health,
-    tls::{self, Tls},
+    tls::{Listener, Tls},
 };
-use crate::{
-    access::Gate,
-    api::{self, Services},
-};
+use crate::api::{self, Services, door::Door, limits::ApiLimits};
 
 /// What runs until the server ends; whoever holds it awaits them all.
 pub(super) type Tasks = JoinSet<Result<(), StartError>>;
 
-/// Connections that are encrypted and wait to be served, at most; the next handshakes wait.
+/// Connections that wait to be served, at most; the next wait in the system's queue.
 const CONNECTIONS_WAITING: usize = 16;
 
-/// Handshakes of a listener in a task of their own; what comes out of them.
-fn handshakes(
-    tasks: &mut Tasks,
-    listener: TcpListener,
-    which: tls::Listener,
-    tls: &Tls,
-    stop: &CancellationToken,
-) -> mpsc::Receiver<tls::Connection> {
+/// Accepts connections in a task of its own; what comes out of it.
+fn accepted(tasks: &mut Tasks, acceptor: Acceptor, stop: &CancellationToken) -> mpsc::Receiver<Connection> {
     let (sender, connections) = mpsc::channel(CONNECTIONS_WAITING);
-    let (configurations, stop) = (tls.watch(), stop.clone());
+    let stop = stop.clone();
     tasks.spawn(async move {
-        tls::accept(listener, which, configurations, sender, stop).await;
+        acceptor.run(sender, stop).await;
         Ok(())
     });
     connections
@@ -47,24 +37,20 @@ pub(super) fn serve_http(
     tasks: &mut Tasks,
     listener: TcpListener,
     tls: Option<&Tls>,
+    limits: &ApiLimits,
     health: Health,
     gate: http::MetricsGate,
     stop: &CancellationToken,
-) -> Result<(), StartError> {
-    let failed = |e: std::io::Error| StartError::Serve(e.to_string());
-    let ended = stop.clone();
-    match tls {
-        Some(tls) => {
-            let addr = listener.local_addr().map_err(failed)?;
-            let connections = handshakes(tasks, listener, tls::Listener::Http, tls, stop);
-            let listener = http::TlsListener { addr, connections };
-            tasks.spawn(async move { http::serve(listener, health, gate, ended).await.map_err(failed) });
-        }
-        None => {
-            tasks.spawn(async move { http::serve(listener, health, gate, ended).await.map_err(failed) });
-        }
-    }
-    Ok(())
+) {
+    let tls = tls.map(Tls::watch);
+    let acceptor =
+        Acceptor { listener, which: Listener::Http, tls, limits: limits.of_listener(limits.http_connections) };
+    let connections = accepted(tasks, acceptor, stop);
+    let (head, ended) = (limits.greeting(), stop.clone());
+    tasks.spawn(async move {
+        http::serve(connections, head, health, gate, ended).await;
+        Ok(())
+    });
 }
 
 /// Serves the API.
@@ -73,27 +59,17 @@ pub(super) fn serve_grpc(
     listener: TcpListener,
     tls: Option<&Tls>,
     services: Services,
-    gate: Option<Gate>,
+    door: Door,
     (draining, stop): (&CancellationToken, &CancellationToken),
 ) {
+    let limits = services.limits.of_listener(services.limits.connections);
+    let acceptor = Acceptor { listener, which: Listener::Grpc, tls: tls.map(Tls::watch), limits };
+    let connections = ReceiverStream::new(accepted(tasks, acceptor, stop)).map(Ok);
     let (draining, ended) = (draining.clone(), stop.clone());
-    match tls {
-        Some(tls) => {
-            let connections = handshakes(tasks, listener, tls::Listener::Grpc, tls, stop);
-            let connections = ReceiverStream::new(connections).map(|(stream, _)| Ok(stream));
-            tasks.spawn(async move {
-                let served = api::serve(connections, services, gate, draining, ended);
-                served.await.map_err(|e| StartError::Serve(e.to_string()))
-            });
-        }
-        None => {
-            let connections = TcpListenerStream::new(listener);
-            tasks.spawn(async move {
-                let served = api::serve(connections, services, gate, draining, ended);
-                served.await.map_err(|e| StartError::Serve(e.to_string()))
-            });
-        }
-    }
+    tasks.spawn(async move {
+        let served = api::serve(connections, services, door, draining, ended);
+        served.await.map_err(|e| StartError::Serve(e.to_string()))
+    });
 }
 
 /// Takes an address; `flag` is the one that names another.

@@ -1,8 +1,10 @@
 //! The composition root: settings → parts, listeners, readiness, the order of shutdown.
 
+pub mod accept;
 pub mod build;
 pub mod embedder;
 pub mod http;
+mod http_connections;
 mod listeners;
 mod probe;
 pub mod readiness;

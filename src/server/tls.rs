@@ -1,23 +1,14 @@
-//! TLS of both listeners: PEM files → configurations, read again while the server runs; handshakes beside each other, bounded in number and time.
+//! TLS of both listeners: PEM files → configurations, read again while the server runs.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::timeout,
-};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        RootCertStore, ServerConfig,
-        crypto::{CryptoProvider, ring},
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-        server::WebPkiClientVerifier,
-    },
-    server::TlsStream,
+use tokio::sync::watch;
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 use tokio_util::sync::CancellationToken;
 use x509_cert::der::Decode;
@@ -26,12 +17,6 @@ use crate::{config::types::TlsSettings, telemetry};
 
 /// Between two looks at the files.
 const RELOAD: Duration = Duration::from_secs(5);
-/// The longest that a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at once; who comes then waits in the system's queue.
-const HANDSHAKES: usize = 256;
-/// A rest after a failure to accept, such as too many open files.
-const ACCEPT_REST: Duration = Duration::from_millis(500);
 
 /// Why there is no TLS: the file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +60,16 @@ pub enum Listener {
     Http,
 }
 
+impl Listener {
+    /// Its label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        }
+    }
+}
+
 impl Configurations {
     /// Tells when the certificate ends, now that it is in use.
     fn tell(&self) {
@@ -83,7 +78,8 @@ impl Configurations {
         }
     }
 
-    fn of(&self, listener: Listener) -> Arc<ServerConfig> {
+    /// That of a listener.
+    pub fn of(&self, listener: Listener) -> Arc<ServerConfig> {
         match listener {
             Listener::Grpc => self.grpc.clone(),
             Listener::Http => self.http.clone(),
@@ -264,57 +260,11 @@ impl Tls {
     }
 }
 
-/// A connection after its handshake.
-pub type Connection = (TlsStream<TcpStream>, SocketAddr);
-
-/// Accepts connections and hands out those whose handshake succeeded, until `stop` or until nobody takes them.
-pub async fn accept(
-    listener: TcpListener,
-    which: Listener,
-    configurations: watch::Receiver<Arc<Configurations>>,
-    connections: mpsc::Sender<Connection>,
-    stop: CancellationToken,
-) {
-    let mut handshakes = JoinSet::new();
-    loop {
-        while handshakes.try_join_next().is_some() {}
-        if handshakes.len() >= HANDSHAKES {
-            tokio::select! {
-                _ = handshakes.join_next() => continue,
-                () = stop.cancelled() => return,
-            }
-        }
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = connections.closed() => return,
-            () = stop.cancelled() => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
-            }
-        };
-        let acceptor = TlsAcceptor::from(configurations.borrow().of(which));
-        let connections = connections.clone();
-        handshakes.spawn(async move {
-            // Small messages must not wait for more.
-            let _ = stream.set_nodelay(true);
-            match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                // Nobody takes it when the server ends.
-                Ok(Ok(stream)) => drop(connections.send((stream, peer)).await),
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
-            }
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
+
+    use tokio::time::timeout;
 
     use super::*;
 

@@ -7,7 +7,7 @@ use prometheus_client::{encoding::prometheus_text, metrics::counter::Counter};
 use super::{
     drift::Recent,
     process::Process,
-    series::{Bounds, Catalogue, Described, Forget, Gauge, Histogram, Series, begin},
+    series::{Bounds, Catalogue, Described, Gauge, Histogram, Series, begin},
 };
 
 /// The content type of [`render`].
@@ -92,6 +92,10 @@ pub(super) struct Metrics {
     pub(super) requests: Series<Counter>,
     pub(super) request_seconds: Series<Histogram<Seconds>>,
     pub(super) refused: Series<Counter>,
+    pub(super) connections_refused: Series<Counter>,
+    pub(super) audit_records: Counter,
+    pub(super) audit_lost: Counter,
+    pub(super) audit_failing: Gauge,
     pub(super) ready: Series<Gauge>,
     pub(super) lag: Histogram<Seconds>,
     pub(super) certificate_expiry: Series<Gauge>,
@@ -200,7 +204,19 @@ impl Metrics {
             disk_size: c.one("visage_data_folder_size_bytes", "Size of the disk where the data folder is."),
             requests: c.by(&["method", "code"], "visage_requests_total", "gRPC requests answered, by method and status code."),
             request_seconds: c.by(&["method"], "visage_request_seconds", "gRPC request to the begin of its answer."),
-            refused: c.by(&["reason"], "visage_requests_refused_total", "Requests refused: token (none that counts), role (too low)."),
+            refused: c.by(
+                &["reason"],
+                "visage_requests_refused_total",
+                "Requests refused: token (none that counts), role (too low), scope (not for some cameras only); rate, requests, streams: limits of a client.",
+            ),
+            connections_refused: c.by(
+                &["listener", "reason"],
+                "visage_connections_refused_total",
+                "Connections refused, since there were too many in total or from one address.",
+            ),
+            audit_records: c.one("visage_audit_records_total", "Records of the audit log that are on the disk."),
+            audit_lost: c.one("visage_audit_lost_total", "Records of the audit log that could not be written."),
+            audit_failing: c.one("visage_audit_failing", "1 while the audit log can't be written."),
             ready: c.by(&["check"], "visage_ready", "1 where a check of readiness passes, 0 where it fails."),
             lag: c.one("visage_runtime_lag_seconds", "How late the async runtime ran a task that was due each second."),
             certificate_expiry: c.by(
@@ -221,6 +237,6 @@ impl Metrics {
 
     /// Drops every series of a camera.
     pub(super) fn forget_camera(&self, camera: &str) {
-        self.catalogue.by_camera.iter().for_each(|series: &Box<dyn Forget>| series.forget(camera));
+        self.catalogue.by_camera.iter().for_each(|series| series.forget(camera));
     }
 }

@@ -21,8 +21,9 @@ pub use faces::{Match, Outcome, Seen, decided, seen};
 pub use metrics::{CONTENT_TYPE, catalogue, render, start};
 pub use series::Described;
 pub use serving::{
-    Subscriber, answered, cameras_in, certificate_expires, data_folder, event_log_position, event_pictures_lost,
-    events_lost, events_waiting, heartbeat, readiness, request_refused, spans_lost,
+    Subscriber, answered, audit_failing, audit_lost, audit_recorded, cameras_in, certificate_expires,
+    connection_refused, data_folder, event_log_position, event_pictures_lost, events_lost, events_waiting, heartbeat,
+    readiness, request_refused, spans_lost,
 };
 pub use traces::Traces;
 pub use work::{

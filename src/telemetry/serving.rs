@@ -14,9 +14,29 @@ pub fn answered(method: &'static str, code: &'static str, began: Option<Duration
     }
 }
 
-/// A request was refused; `reason` is `token` (none that counts) or `role` (too low).
+/// A request was refused; `reason` is `token` (none that counts), `role` (too low), `scope`, or a client's limit: `rate`, `requests`, `streams`.
 pub fn request_refused(reason: &'static str) {
     all().refused.of(reason, Counter::inc);
+}
+
+/// A connection was refused; `listener` is `grpc` or `http`, `reason` is `total` or `address`.
+pub fn connection_refused(listener: &'static str, reason: &'static str) {
+    all().connections_refused.with(listener, [reason, ""], Counter::inc);
+}
+
+/// Records of the audit log are on the disk.
+pub fn audit_recorded(records: u64) {
+    all().audit_records.inc_by(records);
+}
+
+/// Records of the audit log could not be written, and are gone.
+pub fn audit_lost(records: u64) {
+    all().audit_lost.inc_by(records);
+}
+
+/// Whether the audit log can't be written.
+pub fn audit_failing(failing: bool) {
+    all().audit_failing.set(if failing { 1.0 } else { 0.0 });
 }
 
 /// A stream of events, counted while it lives.

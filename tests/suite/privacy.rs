@@ -14,6 +14,7 @@ use visage::{
 use crate::support::{Server, bytes, folder_of, visage};
 
 const NAME: &str = "Zebulon Quagmire-Obama";
+const ID: &str = "zebulon-q";
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -27,12 +28,13 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Files of a folder in which something can be found.
+/// Files of a folder in which something can be found; ids may stand in the audit log, which tells who was erased by whom.
 fn traces(dir: &Path, wanted: &[&[u8]]) -> Vec<String> {
     let mut found = Vec::new();
     for path in files(dir) {
         let bytes = fs::read(&path).unwrap();
-        for trace in wanted {
+        let audit = path.parent().is_some_and(|dir| dir.ends_with("audit"));
+        for trace in wanted.iter().filter(|trace| !(audit && **trace == ID.as_bytes())) {
             if bytes.windows(trace.len()).any(|window| window == *trace) {
                 found.push(format!("{} in {}", String::from_utf8_lossy(trace), path.display()));
             }
@@ -107,7 +109,7 @@ async fn an_erased_person_is_gone_from_every_file_and_from_older_backups() {
     let (done, told) = backup(&data, &["restore", monday.to_str().unwrap(), "--replace"]).await;
     assert!(!done && told.contains("in use"), "{told}");
 
-    let secrets: [&[u8]; 5] = [NAME.as_bytes(), b"EMPLOYEE-4711-ZQ", b"quagmire-team", b"FORM-ZQ-88", b"zebulon-q"];
+    let secrets: [&[u8]; 5] = [NAME.as_bytes(), b"EMPLOYEE-4711-ZQ", b"quagmire-team", b"FORM-ZQ-88", ID.as_bytes()];
     assert!(!traces(&data, &secrets[..4]).is_empty(), "the test looks for what is there");
     let (done, receipt, told) = cli(&server, &["person", "remove", "zebulon-q", "--json"]).await;
     assert!(done && receipt.contains("facesRemoved"), "{told}");

@@ -1,6 +1,7 @@
 //! Commands that work in this process: server, demo, simulator, models, evaluation, measurements, doctor, API tokens,
 //! recognition without a server.
 
+pub mod audit;
 pub mod backup;
 pub mod bench;
 #[cfg(feature = "simulator")]

@@ -1,13 +1,16 @@
 //! `visage token`: API tokens of a data folder, also while a server works there.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 
 use super::configured;
 use crate::{
-    access::{Role, Token, TokenText},
+    access::{
+        Role, Scope, Token, TokenText,
+        audit::{Entry, Ledger, OnFailure, record::BEGUN},
+    },
     cli::{
         error::{Failure, OK, Outcome},
         output::{Ink, Io, cell},
@@ -15,7 +18,7 @@ use crate::{
     },
     config::Config,
     ids::TokenName,
-    store::sqlite::tokens::TokenBook,
+    store::sqlite::tokens::{TokenBook, TokenBookError},
     time::{Timestamp, now},
 };
 
@@ -42,6 +45,9 @@ enum Command {
         /// What it allows; each role may do what those before it may.
         #[arg(long, value_name = "ROLE", value_parser = PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|text| text.parse::<Role>()))]
         role: Role,
+        /// A label that cameras must have to be seen with it, key=value; may be given several times, then all must be there.
+        #[arg(long = "camera-label", value_name = "KEY=VALUE", value_parser = parse::label)]
+        camera_labels: Vec<(String, String)>,
         /// After what time it is refused, such as 12h or 90d [default: never].
         #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
         expires: Option<Duration>,
@@ -68,10 +74,17 @@ pub fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         args.data_dir.as_deref().map(|dir| ("server.data_dir", configured::path(dir))).into_iter().collect();
     let config = configured::load(args.config.as_deref(), &flags).map_err(anyhow::Error::from)?;
     match args.command {
-        Command::Create { name, role, expires } => create(&config, name, role, expires, io),
+        Command::Create { name, role, camera_labels, expires } => {
+            let created = now();
+            let expires = ends(created, expires)?;
+            let scope = scope(camera_labels)?;
+            create(&config, New { name, role, scope, created, expires }, io)
+        }
         Command::List { all } => list(&config, all, io),
         Command::Revoke { name } => {
-            let revoked = existing(&config)?.revoke(&name, now()).map_err(anyhow::Error::from)?;
+            let mut book = existing(&config)?;
+            let revoke = || book.revoke(&name, now());
+            let revoked = recorded(&config, "token revoke", &name, revoke)?;
             if io.json {
                 io.object(&value(&revoked))?;
             } else {
@@ -82,26 +95,83 @@ pub fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     }
 }
 
-fn create(config: &Config, name: TokenName, role: Role, expires: Option<Duration>, io: &mut Io<'_>) -> Outcome {
-    let created = now();
-    let expires = match expires {
-        Some(span) if span.is_zero() => return Err(Failure::usage("--expires: give a time above 0")),
-        Some(span) => Some(created.checked_add(span).map_err(|_| Failure::usage("--expires: is too long"))?),
-        None => None,
+/// A token that is to be made.
+struct New {
+    name: TokenName,
+    role: Role,
+    scope: BTreeMap<String, String>,
+    created: Timestamp,
+    expires: Option<Timestamp>,
+}
+
+fn ends(created: Timestamp, span: Option<Duration>) -> Result<Option<Timestamp>, Failure> {
+    match span {
+        Some(span) if span.is_zero() => Err(Failure::usage("--expires: give a time above 0")),
+        Some(span) => created.checked_add(span).map(Some).map_err(|_| Failure::usage("--expires: is too long")),
+        None => Ok(None),
+    }
+}
+
+/// The labels of `--camera-label`; one key can't have two values.
+fn scope(labels: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut scope = BTreeMap::new();
+    for (key, value) in labels {
+        if scope.insert(key.clone(), value.clone()).is_some_and(|before| before != value) {
+            return Err(Failure::usage(format!("--camera-label: {key} can't have two values; no camera would do")));
+        }
+    }
+    Ok(scope)
+}
+
+/// Does something to a token with a record of it before and after; what can't be recorded is not done, unless `audit.on_failure` says so.
+fn recorded<T>(
+    config: &Config,
+    method: &str,
+    name: &TokenName,
+    change: impl FnOnce() -> Result<T, TokenBookError>,
+) -> Result<T, Failure> {
+    let mut ledger = Ledger::of(&config.server.data_dir, config.audit.file_bytes);
+    let record = |outcome: &str| Entry::local(now(), method, format!("tokens/{name}"), outcome);
+    let begun = record(BEGUN);
+    let ended = |outcome: &str| Entry { time: now(), outcome: outcome.to_owned(), ..begun.clone() };
+    let mut write = |entry: Entry| match (ledger.append(&[entry]), config.audit.on_failure) {
+        (Err(error), OnFailure::Refuse) => Err(Failure::from(anyhow::Error::from(error))),
+        (Err(error), OnFailure::Warn) => {
+            tracing::warn!(%error, "this is not in the audit log");
+            Ok(())
+        }
+        (Ok(()), _) => Ok(()),
     };
+    write(begun.clone())?;
+    let done = change();
+    // What has happened is told, also where its end can't be recorded.
+    if let Err(failure) = write(ended(if done.is_ok() { "OK" } else { "FAILED" })) {
+        tracing::warn!(error = failure.message, "the end of this is not in the audit log");
+    }
+    done.map_err(|e| anyhow::Error::from(e).into())
+}
+
+fn create(config: &Config, new: New, io: &mut Io<'_>) -> Outcome {
+    let dir = &config.server.data_dir;
     let text = TokenText::generate()
         .map_err(|e| Failure::new("the operating system gives no random numbers, so no token is made").because(&e))?;
-    let token = Token { hash: text.hash(), name, role, created, expires, used: None, revoked: None };
-    let dir = &config.server.data_dir;
-    TokenBook::open(dir, &config.storage).and_then(|mut book| book.add(&token)).map_err(anyhow::Error::from)?;
+    let New { name, role, scope, created, expires } = new;
+    let token = Token { hash: text.hash(), name, role, scope, created, expires, used: None, revoked: None };
+    let mut book = TokenBook::open(dir, &config.storage).map_err(anyhow::Error::from)?;
+    recorded(config, "token create", &token.name, || book.add(&token))?;
     if io.json {
         let mut value = value(&token);
         value["token"] = text.expose().into();
         io.object(&value)?;
     } else {
         let until = token.expires.map_or_else(String::new, |at| format!(", until {}", words(Some(at))));
+        let cameras = if token.scope.is_empty() {
+            String::new()
+        } else {
+            format!(", for cameras with {}", Scope::of(&token.scope))
+        };
         io.remark(format!(
-            "token {} of the role {role}{until}, for servers with the data folder {}; keep it, it is shown this once:",
+            "token {} of the role {role}{cameras}{until}, for servers with the data folder {}; keep it, it is shown this once:",
             token.name,
             dir.display()
         ))?;
@@ -129,13 +199,14 @@ fn list(config: &Config, all: bool, io: &mut Io<'_>) -> Outcome {
         }
         return Ok(OK);
     }
-    let mut table = io.table(&["name", "role", "state", "created", "expires", "last used"]);
+    let mut table = io.table(&["name", "role", "state", "cameras", "created", "expires", "last used"]);
     for token in &tokens {
         let (state, ink) = state(token, now());
         table.add_row(vec![
             cell(token.name.as_str(), None),
             cell(token.role.as_str(), None),
             cell(state, Some(ink)),
+            cell(if token.scope.is_empty() { "all".into() } else { Scope::of(&token.scope).to_string() }, None),
             cell(words(Some(token.created)), None),
             cell(token.expires.map_or_else(|| "never".into(), |at| words(Some(at))), None),
             cell(token.used.map_or_else(|| "never".into(), |at| words(Some(at))), None),
@@ -164,6 +235,9 @@ fn value(token: &Token) -> Value {
         "state": state(token, now()).0,
         "createTime": token.created.to_string(),
     });
+    if !token.scope.is_empty() {
+        value["cameraLabels"] = json!(token.scope);
+    }
     for (key, at) in [("expireTime", token.expires), ("lastUseTime", token.used), ("revokeTime", token.revoked)] {
         if let Some(at) = at {
             value[key] = at.to_string().into();
@@ -211,8 +285,10 @@ mod tests {
         assert_eq!(lines[2][..3], ["me", "admin", "revoked"]);
         assert!(!all.contains(first.trim()));
         assert_eq!(told(&["list"], &data, true).unwrap().lines().count(), 1);
-        for entry in std::fs::read_dir(&data).unwrap() {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let audit = data.join("audit/audit-000000000001.jsonl");
+        let files = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).chain([audit]);
+        for file in files.filter(|path| path.is_file()) {
+            let bytes = std::fs::read(file).unwrap();
             assert!(!bytes.windows(first.trim().len()).any(|w| w == first.trim().as_bytes()), "a token is on the disk");
         }
     }

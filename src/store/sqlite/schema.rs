@@ -8,7 +8,7 @@ use super::fault;
 use crate::store::StoreError;
 
 /// One step a version; never change a step that was released.
-pub(super) const STEPS: [&str; 6] = [
+pub(super) const STEPS: [&str; 7] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE cameras (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, spec TEXT NOT NULL) STRICT;
@@ -89,6 +89,8 @@ CREATE TABLE crops (
 ",
     TOKENS,
     SEALED,
+    // Labels of the cameras that a token may see, as JSON; NULL: all.
+    "ALTER TABLE tokens ADD COLUMN scope TEXT;",
 ];
 
 /// One trained classifier a model.

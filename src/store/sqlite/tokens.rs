@@ -1,6 +1,6 @@
 //! API tokens: read by the server, made and revoked by a command beside it.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -17,7 +17,7 @@ use crate::{
 /// Live tokens at most: the server holds them all in memory.
 const MAX_LIVE: i64 = 1000;
 
-const COLUMNS: &str = "hash, name, role, created, expires, used, revoked";
+const COLUMNS: &str = "hash, name, role, created, expires, used, revoked, scope";
 
 fn token(row: &Row<'_>) -> Result<Token, CommandError> {
     fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, CommandError> {
@@ -34,6 +34,10 @@ fn token(row: &Row<'_>) -> Result<Token, CommandError> {
         expires: time(4)?,
         used: time(5)?,
         revoked: time(6)?,
+        scope: match row.get::<_, Option<String>>(7)? {
+            Some(text) => serde_json::from_str(&text).map_err(|e| CommandError::Value(e.to_string()))?,
+            None => BTreeMap::new(),
+        },
     })
 }
 
@@ -148,8 +152,10 @@ impl TokenBook {
             return Err(TokenBookError::Exists(token.name.clone()));
         }
         let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let scope = (!token.scope.is_empty()).then(|| serde_json::to_string(&token.scope)).transpose();
+        let scope = scope.map_err(|e| TokenBookError::Storage(e.to_string()))?;
         transaction.execute(
-            &format!("INSERT INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+            &format!("INSERT INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
             params![
                 token.hash.0,
                 token.name.as_str(),
@@ -157,7 +163,8 @@ impl TokenBook {
                 token.created.to_string(),
                 text(token.expires),
                 text(token.used),
-                text(token.revoked)
+                text(token.revoked),
+                scope
             ],
         )?;
         Ok(transaction.commit()?)
@@ -186,7 +193,8 @@ mod tests {
     fn made(name: &str) -> Token {
         let hash = TokenText::generate().unwrap().hash();
         let (name, created) = (name.parse().unwrap(), now());
-        Token { hash, name, role: Role::Operator, created, expires: Some(created), used: None, revoked: None }
+        let scope = BTreeMap::from([("site".to_owned(), "north".to_owned())]);
+        Token { hash, name, role: Role::Operator, scope, created, expires: Some(created), used: None, revoked: None }
     }
 
     #[tokio::test]
