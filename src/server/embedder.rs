@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::build::{StartError, blocking};
+use super::{StartError, build::blocking};
 use crate::{
     config::{Config, types::GalleryBackend},
     face::{FaceEngine, FaceError},

@@ -10,7 +10,9 @@ mod probe;
 pub mod readiness;
 pub mod retention;
 pub mod run;
+mod start_error;
 pub mod tls;
 
-pub use build::{Server, StartError};
+pub use build::Server;
 pub use run::run;
+pub use start_error::StartError;
