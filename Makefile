@@ -7,10 +7,12 @@ STAMPS := $(CACHE)/stamps
 ARGS ?=
 KILLS ?= 50
 TIMES ?= 0
+SUBSCRIBERS ?= 1000
+SECONDS_EACH ?= 30
 # Golden pictures that are not part of the project; their tests say so when they are skipped.
 export VISAGE_TESTDATA ?= $(abspath $(wildcard ../shared/testdata))
 
-.PHONY: help setup build demo test test-qdrant chaos reconnects faults lint clean
+.PHONY: help setup build demo test test-qdrant chaos load reconnects faults fuzz lint clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,16 @@ reconnects: setup ## Connects to cameras again and again and counts what is left
 faults: setup ## Breaks cameras in every way we know (make faults TIMES=5), 200 of them at once
 	VISAGE_FAULT_TIMES=$(or $(filter-out 0,$(TIMES)),5) VISAGE_FAULT_FLAPPING=200 \
 		cargo test --locked --test suite camera_faults::every_fault -- --nocapture
+
+# Ends with one line of JSON: latency of a fast subscriber without and beside the slow ones, memory.
+load: setup ## Holds many subscribers that do not read beside one that does (make load SUBSCRIBERS=1000)
+	cargo test --locked --no-run
+	target/debug/visage models pull retinaface-mnet025 dlib-resnet
+	VISAGE_LOAD_SUBSCRIBERS=$(SUBSCRIBERS) VISAGE_LOAD_REPORT=$(abspath target/load.json) cargo test --locked --test suite load::
+	@cat target/load.json
+
+fuzz: setup ## Mutates what parsers read (make fuzz SECONDS_EACH=300; see fuzz/README.md)
+	VISAGE_FUZZ_SECONDS=$(SECONDS_EACH) cargo test --locked --test fuzz -- --nocapture
 
 lint: $(STAMPS)/debian $(STAMPS)/buf ## Format, clippy, docs, proto lint; warnings are errors
 	cargo fmt --check

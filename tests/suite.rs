@@ -6,6 +6,8 @@
 #[path = "suite/support.rs"]
 mod support;
 
+#[path = "suite/audit.rs"]
+mod audit;
 #[path = "suite/calibration.rs"]
 mod calibration;
 #[path = "suite/camera_faults.rs"]
@@ -34,8 +36,12 @@ mod evaluation;
 mod golden;
 #[path = "suite/idle.rs"]
 mod idle;
+#[path = "suite/limits.rs"]
+mod limits;
 #[path = "suite/liveness.rs"]
 mod liveness;
+#[path = "suite/load.rs"]
+mod load;
 #[path = "suite/main_job.rs"]
 mod main_job;
 #[path = "suite/observability.rs"]
@@ -50,6 +56,10 @@ mod pictures;
 mod privacy;
 #[path = "suite/reembed.rs"]
 mod reembed;
+#[path = "suite/scope.rs"]
+mod scope;
+#[path = "suite/secured.rs"]
+mod secured;
 #[path = "suite/security.rs"]
 mod security;
 #[path = "suite/substream.rs"]

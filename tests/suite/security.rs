@@ -7,14 +7,9 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use tokio::{
-    process::Child,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tonic::{
-    Code, Request, Status,
-    metadata::{Ascii, MetadataValue},
-    service::interceptor::InterceptedService,
+    Code, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -26,90 +21,13 @@ use visage::proto::v1::{
     server_service_client::ServerServiceClient, *,
 };
 
-use crate::support::{PATIENCE, free_addr, visage};
+use crate::{
+    secured::{Secured, token, with},
+    support::visage,
+};
 
 /// Far above the promised three seconds, for a busy machine; the gate's own test keeps the promise by the clock.
 const SOON: Duration = Duration::from_secs(20);
-
-/// A server whose log is kept.
-struct Secured {
-    child: Child,
-    addr: std::net::SocketAddr,
-    http: std::net::SocketAddr,
-    data: PathBuf,
-    log: PathBuf,
-}
-
-impl Secured {
-    /// Starts a server; its listeners are up when this returns, its services not yet.
-    async fn start(dir: &Path, listen: &str, env: &[(&str, String)]) -> Self {
-        let (addr, http) = (free_addr(), free_addr());
-        let (data, log) = (dir.join("data"), dir.join("log"));
-        let child = visage()
-            .args(["serve", "--listen", &format!("{listen}:{}", addr.port()), "--http", &http.to_string()])
-            .arg("--data-dir")
-            .arg(&data)
-            .envs(env.iter().map(|(key, value)| (key, value)))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stderr(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut server = Self { child, addr, http, data, log };
-        let until = Instant::now() + PATIENCE;
-        while !server.said("visage serves") {
-            if let Some(status) = server.child.try_wait().unwrap() {
-                panic!("the server ended with {status}: {}", server.told());
-            }
-            assert!(Instant::now() < until, "the server does not start");
-            sleep(Duration::from_millis(50)).await;
-        }
-        server
-    }
-
-    fn told(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
-    }
-
-    fn said(&self, text: &str) -> bool {
-        self.told().contains(text)
-    }
-
-    async fn plain(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.addr)).unwrap().connect().await.unwrap()
-    }
-
-    async fn encrypted(&self, tls: ClientTlsConfig) -> Result<Channel, tonic::transport::Error> {
-        Endpoint::from_shared(format!("https://{}", self.addr)).unwrap().tls_config(tls).unwrap().connect().await
-    }
-
-    async fn stop(mut self) {
-        let pid = self.child.id().unwrap().to_string();
-        tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
-        let status = timeout(PATIENCE, self.child.wait()).await.expect("the server does not end").unwrap();
-        assert!(status.success(), "the server ended with {status}");
-    }
-}
-
-/// `visage token …` on a data folder; stdout.
-async fn token(data: &Path, args: &[&str]) -> String {
-    let mut command = visage();
-    let output = command.arg("token").args(args).arg("--data-dir").arg(data).output().await.unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-type Shown = InterceptedService<Channel, Box<dyn FnMut(Request<()>) -> Result<Request<()>, Status> + Send>>;
-
-fn with(channel: &Channel, token: &str) -> Shown {
-    let header: MetadataValue<Ascii> = format!("Bearer {token}").parse().unwrap();
-    InterceptedService::new(
-        channel.clone(),
-        Box::new(move |mut request| {
-            request.metadata_mut().insert("authorization", header.clone());
-            Ok(request)
-        }),
-    )
-}
 
 /// Calls one method that each role is the least for; its code.
 async fn call(needed: &str, channel: &Channel, token: &str) -> Result<(), Status> {
