@@ -32,11 +32,13 @@ const SERVICES: [(&str, Need); 8] = [
     ("visage.v1.ServerService", |_| true),
 ];
 
-/// Tells each service's status as it changes; never ends. From `draining` on nothing serves.
+/// Tells each service's status as it changes; never ends. From `draining` on nothing serves; with `stop` those who watch are let go,
+/// since their streams would hold the listener for ever.
 pub(super) async fn follow(
-    reporter: HealthReporter,
+    mut reporter: HealthReporter,
     mut serving: watch::Receiver<Serving>,
     draining: CancellationToken,
+    stop: CancellationToken,
 ) {
     loop {
         let now = *serving.borrow_and_update();
@@ -44,6 +46,10 @@ pub(super) async fn follow(
             reporter.set_service_status(service, status(!draining.is_cancelled() && need(&now))).await;
         }
         if draining.is_cancelled() {
+            stop.cancelled().await;
+            for (service, _) in SERVICES {
+                reporter.clear_service_status(service).await;
+            }
             std::future::pending::<()>().await;
         }
         tokio::select! {

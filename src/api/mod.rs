@@ -150,7 +150,7 @@ pub async fn serve<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'stat
             (None, None)
         }
     };
-    let told = health::follow(reporter, services.health.clone(), draining);
+    let told = health::follow(reporter, services.health.clone(), draining, stop.clone());
     let serving = Server::builder()
         .accept_http1(true)
         .concurrency_limit_per_connection(limits.requests_per_connection)

@@ -47,7 +47,7 @@ async fn health_readiness_and_metrics_are_served() {
         "visage_enrolments_total{outcome=\"enrolled\"} 1",
         "visage_inference_provider{provider=\"cpu\"} 1",
         "visage_inference_wait_seconds_count",
-        "visage_inference_batch_size_bucket{le=\"1.0\"}",
+        "visage_inference_batch_size_bucket{le=\"1\"}",
         "visage_requests_total{method=\"visage.v1.PersonService/CreatePerson\",code=\"OK\"} 1",
         "visage_store_seconds_count{operation=\"write\"}",
         "visage_ready{check=\"store\"} 1",
