@@ -6,7 +6,7 @@ CACHE := .cache
 STAMPS := $(CACHE)/stamps
 ARGS ?=
 KILLS ?= 50
-SUBSCRIBERS ?= 1000
+SUBSCRIBERS ?= 200
 SECONDS_EACH ?= 30
 # Golden pictures that are not part of the project; their tests say so when they are skipped.
 export VISAGE_TESTDATA ?= $(abspath $(wildcard ../shared/testdata))
