@@ -34,6 +34,8 @@ const FAR: f32 = 8.5;
 /// Sizes tell movement where the pictures of a still scene are at most this share of a key frame: somebody who comes adds a few hundredths
 /// of one to each picture.
 const SHARE: f32 = 0.05;
+/// Pictures of so few bytes on average are small whatever a key frame has: no bit rate is held by them.
+const FEW: f32 = 512.0;
 /// Weight of the newest quiet group in what is known of that share.
 const NEWEST: f32 = 0.1;
 /// Sum at which an alarm is raised; grows with each alarm in vain.
@@ -134,7 +136,7 @@ pub struct Sizes {
     /// The present group, and those whose closing key frame was not looked at yet.
     groups: VecDeque<Group>,
     learnt: u32,
-    /// Mean size of the other pictures of a quiet group over that of its key frame.
+    /// Mean size of the other pictures of a quiet group over that of its key frame; 0 where they are next to nothing.
     share: Option<f32>,
     alarm: f32,
 }
@@ -186,7 +188,8 @@ impl Sizes {
             self.learnt = self.learnt.saturating_add(1);
             let (others, count) = group.others;
             if count > 0 {
-                let share = others as f32 / count as f32 / group.key_bytes.max(1) as f32;
+                let mean = others as f32 / count as f32;
+                let share = if mean <= FEW { 0.0 } else { mean / group.key_bytes.max(1) as f32 };
                 let before = self.share.unwrap_or(share);
                 self.share = Some(before + NEWEST * (share - before));
             }
@@ -339,6 +342,21 @@ mod tests {
             assert!(stream.sizes.tell(), "nothing is known against it");
             stream.run(500, size);
             assert_eq!(stream.sizes.tell(), tell);
+        }
+    }
+
+    #[test]
+    fn next_to_nothing_is_small_beside_any_key_frame() {
+        for (bytes, tell) in [(300, true), (900, false)] {
+            let (mut sizes, now) = (Sizes::default(), Instant::now());
+            for _ in 0..8 {
+                sizes.key(1_500, None, now);
+                for i in 0..49 {
+                    sizes.delta(Duration::from_millis(40 * i), bytes, true);
+                }
+            }
+            assert!(sizes.is_known());
+            assert_eq!(sizes.tell(), tell);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Whether the server is alive and ready: what the checks found last, and when the runtime's heart beat.
 //!
-//! Only [`super::probe`] writes here; `/healthz`, `/readyz` and gRPC's health read, so that asking often costs nothing.
+//! Only `probe.rs` writes here; `/healthz`, `/readyz` and gRPC's health read, so that asking often costs nothing.
 
 use std::{
     fmt,

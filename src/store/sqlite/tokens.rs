@@ -184,7 +184,7 @@ impl TokenBook {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::sealing, *};
     use crate::{
         access::{Role, TokenText},
         time::now,
@@ -240,6 +240,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = locked(dir.path()).unwrap();
         let old = connect(&dir.path().join(DATABASE)).unwrap();
+        let vault = VaultSettings::default().open(dir.path(), true).unwrap();
+        sealing::teach(&old, &std::sync::Arc::new(vault)).unwrap();
         let before = schema::STEPS.len() - 1;
         schema::STEPS[..before].iter().for_each(|step| old.execute_batch(step).unwrap());
         old.pragma_update(None, "user_version", before as i64).unwrap();
