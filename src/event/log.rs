@@ -53,7 +53,7 @@ pub struct EventQuery {
 pub trait EventLog: Send + Sync {
     /// Writes events in order, with their pictures and what becomes of unknown faces, in one transaction, and wakes subscribers.
     async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Event>, EventLogError>;
-    /// Events with positions above `position`, in order, at most `limit`.
+    /// Events with positions above `position`, in order, at most `limit`; without templates, which subscribers are not sent.
     async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Event>, EventLogError>;
     /// Newest position before the first event created at or after `time`.
     async fn position_before(&self, time: Timestamp) -> Result<u64, EventLogError>;

@@ -26,7 +26,8 @@ fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
-const EVENT: &str = "position, body, EXISTS (SELECT 1 FROM pictures WHERE event = events.id), feedback, unseal('template/' || id, template)";
+const PLAIN: &str = "position, body, EXISTS (SELECT 1 FROM pictures WHERE event = events.id), feedback";
+const TEMPLATE: &str = "unseal('template/' || id, template)";
 
 type EventRow = (i64, String, bool, Option<String>, Option<Vec<u8>>);
 
@@ -53,7 +54,8 @@ pub(super) fn latest(c: &Connection) -> rusqlite::Result<u64> {
 }
 
 fn get(c: &Connection, id: &str) -> Result<Option<Event>, CommandError> {
-    let row = c.query_row(&format!("SELECT {EVENT} FROM events WHERE id = ?1"), [id], event_row).optional()?;
+    let row =
+        c.query_row(&format!("SELECT {PLAIN}, {TEMPLATE} FROM events WHERE id = ?1"), [id], event_row).optional()?;
     row.map(event).transpose()
 }
 
@@ -73,7 +75,7 @@ fn page_below(
     wanted: usize,
 ) -> Result<(Vec<Event>, Option<i64>), CommandError> {
     let sql = format!(
-        "SELECT {EVENT} FROM events WHERE position < ?1 AND created_us >= ?2 AND created_us < ?3
+        "SELECT {PLAIN}, {TEMPLATE} FROM events WHERE position < ?1 AND created_us >= ?2 AND created_us < ?3
          ORDER BY position DESC LIMIT ?4"
     );
     let mut statement = c.prepare_cached(&sql)?;
@@ -96,7 +98,11 @@ impl SqliteStore {
     async fn remove_in_chunks(&self, sql: &'static str, before: Timestamp) -> Result<u64, EventLogError> {
         let mut removed = 0;
         loop {
-            let chunk = self.write(move |c| Ok(c.execute(sql, params![micros(before), CHUNK as i64])?));
+            let recent = self.recent.clone();
+            let chunk = self.write(move |c| {
+                recent.forget();
+                Ok(c.execute(sql, params![micros(before), CHUNK as i64])?)
+            });
             let chunk = chunk.await.map_err(failed)?;
             removed += chunk as u64;
             if chunk < CHUNK {
@@ -109,7 +115,7 @@ impl SqliteStore {
 #[async_trait]
 impl EventLog for SqliteStore {
     async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Event>, EventLogError> {
-        let latest = self.latest.clone();
+        let (latest, recent) = (self.latest.clone(), self.recent.clone());
         let written = self.write(move |c| {
             let transaction = c.transaction()?;
             let mut written = Vec::with_capacity(events.len());
@@ -148,6 +154,7 @@ impl EventLog for SqliteStore {
                 written.push(Event { position, has_image: image.is_some(), feedback: None, body });
             }
             transaction.commit()?;
+            recent.add(&written);
             // Inside the writer's turn, so that positions are told in order.
             if let Some(last) = written.last() {
                 latest.send_replace(last.position);
@@ -158,8 +165,12 @@ impl EventLog for SqliteStore {
     }
 
     async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Event>, EventLogError> {
+        if let Some(events) = self.recent.after(position, limit) {
+            return Ok(events);
+        }
         let found = self.read(move |c| {
-            let sql = format!("SELECT {EVENT} FROM events WHERE position > ?1 ORDER BY position LIMIT ?2");
+            // Subscribers are sent no templates: none is unsealed.
+            let sql = format!("SELECT {PLAIN}, NULL FROM events WHERE position > ?1 ORDER BY position LIMIT ?2");
             let mut statement = c.prepare_cached(&sql)?;
             let rows = statement.query_map(params![position as i64, limit.min(1 << 20) as i64], event_row)?;
             rows.map(|r| event(r?)).collect()
@@ -234,7 +245,9 @@ impl EventLog for SqliteStore {
             Feedback::Right => "right",
             Feedback::Wrong => "wrong",
         };
+        let recent = self.recent.clone();
         let found = self.write(move |c| {
+            recent.forget();
             c.execute("UPDATE events SET feedback = ?2 WHERE id = ?1", [key.as_str(), word])?;
             get(c, key.as_str())
         });

@@ -11,6 +11,7 @@ mod fault;
 mod ledger;
 mod people;
 mod probe;
+mod recent;
 mod schema;
 mod sealing;
 pub mod tokens;
@@ -27,7 +28,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
-use self::ledger::Ledger;
+use self::{ledger::Ledger, recent::Recent};
 use super::StoreError;
 use crate::{
     identity::embeddings::Coverage,
@@ -93,6 +94,7 @@ pub struct SqliteStore {
     /// The writer's, then the reader's.
     threads: Mutex<Vec<JoinHandle<()>>>,
     latest: watch::Sender<u64>,
+    recent: Arc<Recent>,
     log_id: String,
     vault: Arc<Vault>,
     ledger: Ledger,
@@ -126,6 +128,7 @@ impl SqliteStore {
             reader: Mutex::new(Some(reader.into())),
             threads: Mutex::new(vec![writing, reading]),
             latest: watch::Sender::new(latest),
+            recent: Arc::default(),
             log_id,
             vault,
             ledger,

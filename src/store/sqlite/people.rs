@@ -139,6 +139,7 @@ impl GalleryStore for SqliteStore {
 
     async fn erase_person(&self, id: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
         let (key, ledger, vault) = (id.clone(), self.ledger.clone(), self.vault.clone());
+        let recent = self.recent.clone();
         let receipt = self.write(move |c| {
             if !exists(c, &key)? {
                 return Ok(None);
@@ -146,6 +147,7 @@ impl GalleryStore for SqliteStore {
             let erasure = Erasure { receipt: uuid::Uuid::now_v7().to_string(), erased: now, person: key };
             // First, so that an erasure which a crash interrupts is finished at the next start.
             ledger.add(std::slice::from_ref(&erasure)).map_err(|e| CommandError::Value(e.to_string()))?;
+            recent.forget();
             let transaction = c.transaction()?;
             let receipt = erase(&transaction, &vault, &erasure)?;
             transaction.commit()?;

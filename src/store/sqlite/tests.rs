@@ -247,3 +247,29 @@ async fn a_second_server_newer_data_and_rubbish_are_refused() {
         Err(StoreError::Folder { .. })
     ));
 }
+
+#[tokio::test]
+async fn what_was_changed_after_it_was_written_is_read_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path(), &VaultSettings::default()).unwrap();
+    let anna = anna();
+    store.insert_person(&anna).await.unwrap();
+    let first = store.append(vec![recognized(&anna)]).await.unwrap().remove(0);
+    let read = async || store.read_after(0, 9).await.unwrap();
+    let named = |events: &[crate::event::Event]| {
+        events.iter().filter(|e| e.body.matched.as_ref().is_some_and(|m| m.person.is_some())).count()
+    };
+    let events = read().await;
+    assert_eq!((named(&events), events[0].has_image, events[0].body.template.is_none()), (1, true, true));
+    store.set_feedback(&first.body.id, crate::event::Feedback::Right).await.unwrap();
+    assert!(read().await[0].feedback.is_some());
+    store.append(vec![recognized(&anna)]).await.unwrap();
+    let events = read().await;
+    assert_eq!((named(&events), events[0].feedback.is_some()), (2, true));
+    store.remove_pictures_before(now()).await.unwrap();
+    assert!(read().await.iter().all(|e| !e.has_image));
+    store.append(vec![recognized(&anna)]).await.unwrap();
+    assert_eq!(named(&store.read_after(2, 9).await.unwrap()), 1, "the newest alone");
+    store.erase_person(&anna.id, now()).await.unwrap();
+    assert_eq!((read().await.len(), named(&read().await), named(&store.read_after(2, 9).await.unwrap())), (3, 0, 0));
+}
