@@ -34,6 +34,7 @@ impl CommandError {
     pub(super) fn of_the_disk(&self) -> Option<String> {
         match self {
             Self::Sql(error) => of_the_disk(error),
+            Self::Disk(message) => Some(message.clone()),
             _ => None,
         }
     }
@@ -57,6 +58,7 @@ pub(super) fn opening_work(path: &Path) -> impl Fn(CommandError) -> StoreError {
     let path = path.to_owned();
     move |error| match error {
         CommandError::Sql(error) => opening(&path)(error),
+        CommandError::Disk(message) => StoreError::Disk { path: path.clone(), message },
         other => StoreError::Database { path: path.clone(), message: other.to_string() },
     }
 }

@@ -50,6 +50,15 @@ pub(crate) enum LedgerError {
     Line { path: PathBuf, line: usize, why: String },
 }
 
+impl From<LedgerError> for CommandError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::File { .. } => Self::Disk(error.to_string()),
+            LedgerError::Line { .. } => Self::Value(error.to_string()),
+        }
+    }
+}
+
 /// The place that a sealed person of a receipt belongs to.
 fn place(receipt: &str) -> String {
     format!("erasure/{receipt}")
@@ -151,12 +160,12 @@ fn whole_length(path: &Path) -> io::Result<u64> {
 /// Makes database and list agree: erasures that the database does not know are carried out in it, those that the list does not know are added to it.
 /// Returns how many were carried out.
 pub(super) fn reconcile(c: &mut Connection, ledger: &Ledger) -> Result<usize, CommandError> {
-    let listed = ledger.read().map_err(|e| CommandError::Value(e.to_string()))?;
+    let listed = ledger.read()?;
     let done = receipts(c, &ledger.vault)?;
     let listed_ids: BTreeSet<&str> = listed.iter().map(|e| e.receipt.as_str()).collect();
     let unlisted: Vec<Erasure> = done.iter().filter(|e| !listed_ids.contains(e.receipt.as_str())).cloned().collect();
     if !unlisted.is_empty() {
-        ledger.add(&unlisted).map_err(|e| CommandError::Value(e.to_string()))?;
+        ledger.add(&unlisted)?;
     }
     let done: BTreeSet<String> = done.into_iter().map(|e| e.receipt).collect();
     let open: Vec<Erasure> = listed.into_iter().filter(|e| !done.contains(&e.receipt)).collect();
@@ -171,7 +180,7 @@ pub(super) fn carry_out(c: &mut Connection, vault: &Vault, open: &[Erasure]) -> 
     }
     let transaction = c.transaction()?;
     for erasure in open {
-        people::erase(&transaction, vault, erasure)?;
+        people::erase(&transaction, vault, erasure, Some(erasure.erased))?;
     }
     transaction.commit()?;
     people::overwrite(c)?;

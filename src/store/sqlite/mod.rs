@@ -53,6 +53,8 @@ pub(super) enum CommandError {
     Data(#[from] serde_json::Error),
     #[error("stored data can't be read: {0}")]
     Value(String),
+    #[error("{0}")]
+    Disk(String),
     #[error("the store is closed")]
     Closed,
 }

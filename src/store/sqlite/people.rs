@@ -146,10 +146,10 @@ impl GalleryStore for SqliteStore {
             }
             let erasure = Erasure { receipt: uuid::Uuid::now_v7().to_string(), erased: now, person: key };
             // First, so that an erasure which a crash interrupts is finished at the next start.
-            ledger.add(std::slice::from_ref(&erasure)).map_err(|e| CommandError::Value(e.to_string()))?;
+            ledger.add(std::slice::from_ref(&erasure))?;
             recent.forget();
             let transaction = c.transaction()?;
-            let receipt = erase(&transaction, &vault, &erasure)?;
+            let receipt = erase(&transaction, &vault, &erasure, None)?;
             transaction.commit()?;
             overwrite(c)?;
             schema::remove_copies(c);
@@ -367,17 +367,33 @@ fn forget_corrected(c: &Connection, event: &EventId) -> Result<u64, CommandError
     Ok(c.execute("DELETE FROM pictures WHERE event = ?1", [event.as_str()])? as u64)
 }
 
+/// When a person was added; `None` without such a person.
+fn created(c: &Connection, id: &str) -> Result<Option<Timestamp>, CommandError> {
+    let sql = "SELECT json_extract(body, '$.created') FROM people WHERE id = ?1";
+    let found: Option<String> = c.query_row(sql, [id], |r| r.get(0)).optional()?;
+    found.map(|at| at.parse().map_err(|e| CommandError::Value(format!("{e}")))).transpose()
+}
+
 /// Removes a person from people, faces, negatives, past events and their pictures; keeps the receipt, in which who it was is sealed.
-pub(super) fn erase(c: &Connection, vault: &Vault, erasure: &Erasure) -> Result<ErasureReceipt, CommandError> {
+/// With `until` only what is not newer: the id may be somebody else's by now.
+pub(super) fn erase(
+    c: &Connection,
+    vault: &Vault,
+    erasure: &Erasure,
+    until: Option<Timestamp>,
+) -> Result<ErasureReceipt, CommandError> {
     let id = erasure.person.as_str();
+    let last = until.map_or(i64::MAX, |at| at.as_microsecond());
+    let meant = created(c, id)?.is_none_or(|at| at.as_microsecond() <= last);
     let faces: u32 = c.query_row("SELECT count(*) FROM faces WHERE person = ?1", [id], |r| r.get(0))?;
     let sql = "SELECT count(*) FROM crops JOIN faces ON faces.id = crops.face WHERE person = ?1";
     let crops: u32 = c.query_row(sql, [id], |r| r.get(0))?;
     let mut pictures_removed = 0;
     let mut events: Vec<(i64, String, String)> = Vec::new();
     {
-        let mut statement = c.prepare("SELECT position, id, body FROM events WHERE person = ?1")?;
-        let rows = statement.query_map([id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
+        let sql = "SELECT position, id, body FROM events WHERE person = ?1 AND created_us <= ?2";
+        let mut statement = c.prepare(sql)?;
+        let rows = statement.query_map(params![id, last], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
         for row in rows {
             events.push(row?);
         }
@@ -396,15 +412,17 @@ pub(super) fn erase(c: &Connection, vault: &Vault, erasure: &Erasure) -> Result<
             pictures_removed += forget_corrected(c, corrected)?;
         }
     }
-    c.execute("DELETE FROM people WHERE id = ?1", [id])?;
+    if meant {
+        c.execute("DELETE FROM people WHERE id = ?1", [id])?;
+    }
     // The erased faces shaped every weight, of whatever person.
     c.execute("DELETE FROM classifiers", [])?;
     let receipt = ErasureReceipt {
         id: erasure.receipt.clone(),
         person: erasure.person.clone(),
         erased: erasure.erased,
-        faces_removed: faces,
-        crops_removed: crops,
+        faces_removed: if meant { faces } else { 0 },
+        crops_removed: if meant { crops } else { 0 },
         events_anonymised: events.len() as u64,
         pictures_removed,
     };
