@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status, body::Body};
 
-use super::{door::code_name, status};
+use super::{code::code_name, status};
 use crate::{
     access::{Admitted, audit::Trail, clients::Place},
     ids::TokenName,

@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod camera;
+pub mod code;
 pub mod convert;
 pub mod door;
 mod event;

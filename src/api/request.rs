@@ -16,7 +16,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
-use super::auth::METHODS;
+use super::{auth::METHODS, code::code_name};
 use crate::{access::request::RequestId, telemetry};
 
 /// Gives requests their id and span.
@@ -97,8 +97,8 @@ struct End {
 impl End {
     fn tell(&mut self, code: Code) {
         if !std::mem::replace(&mut self.told, true) {
-            self.span.record("code", word(code));
-            telemetry::answered(self.method, word(code), self.began);
+            self.span.record("code", code_name(code));
+            telemetry::answered(self.method, code_name(code), self.began);
             let ms = self.since.elapsed().as_secs_f64() * 1000.0;
             self.span.in_scope(|| tracing::debug!(ms, "answered"));
         }
@@ -108,29 +108,6 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         self.tell(Code::Cancelled);
-    }
-}
-
-/// The code as the protocol names it.
-fn word(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

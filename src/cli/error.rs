@@ -9,6 +9,8 @@ use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt;
 
+use crate::api::code::code_name;
+
 /// Done, nothing to complain about.
 pub const OK: u8 = 0;
 /// Something failed.
@@ -180,29 +182,6 @@ fn news(message: &str, texts: impl IntoIterator<Item = String>) -> Vec<String> {
         }
     }
     new
-}
-
-/// The gRPC code as it is written in the specification.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 impl From<tonic::Status> for Failure {

@@ -175,6 +175,7 @@ impl Server {
             events: config.events.max_waiting,
             picture_bytes: config.events.max_waiting_mib.saturating_mul(1 << 20),
         };
+        let kept_for = KeptFor { events: config.events.retention_days, pictures: config.events.picture_retention_days };
         let outbox = Outbox::new(log.clone(), limits);
         tasks.spawn({
             let (outbox, stop) = (outbox.clone(), stop.clone());
@@ -217,7 +218,7 @@ impl Server {
         tasks.spawn({
             let retention = Retention {
                 log: log.clone(),
-                kept: KeptFor { events: config.events.retention_days, pictures: config.events.picture_retention_days },
+                kept: kept_for,
                 unknowns: unknowns.clone(),
                 gallery: recognition.gallery.clone(),
             };
@@ -259,7 +260,7 @@ impl Server {
             mover: mover.clone(),
             info: Arc::new(facts(&recognition.engine.now(), config)),
             limits: config.limits.clone(),
-            kept_for: KeptFor { events: config.events.retention_days, pictures: config.events.picture_retention_days },
+            kept_for,
             health: health.serving(),
             stop: stop.clone(),
         };

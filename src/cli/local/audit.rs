@@ -1,10 +1,10 @@
 //! `visage audit`: the audit log of a data folder, exported and verified, also while a server works there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
-use super::configured;
+use super::configured::Folder;
 use crate::{
     access::audit::{
         AuditError, FOLDER, Record,
@@ -25,12 +25,9 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     command: Command,
-    /// The server's configuration file (TOML): `server.data_dir` counts.
-    #[arg(long, global = true, value_name = "FILE", env = "VISAGE_CONFIG")]
-    config: Option<PathBuf>,
-    /// The server's data folder [env: VISAGE_DATA_DIR] [default: visage-data].
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    /// Of which server.
+    #[command(flatten)]
+    folder: Folder,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -62,9 +59,7 @@ fn noted(text: &str) -> Result<(u64, Hash), String> {
 /// # Errors
 /// When there is no log, or it can't be read.
 pub fn run(args: Args, io: &mut Io<'_>) -> Outcome {
-    let flags: Vec<_> =
-        args.data_dir.as_deref().map(|dir| ("server.data_dir", configured::path(dir))).into_iter().collect();
-    let config = configured::load(args.config.as_deref(), &flags).map_err(anyhow::Error::from)?;
+    let config = args.folder.config()?;
     let dir = &config.server.data_dir;
     if !dir.join(FOLDER).is_dir() {
         let message = format!("there is no audit log in the data folder {}", dir.display());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::configured;
+use super::configured::Folder;
 use crate::{
     cli::{
         error::{Failure, OK, Outcome},
@@ -20,12 +20,9 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     command: Command,
-    /// The server's configuration file (TOML): `server.data_dir` and `[storage]` count.
-    #[arg(long, global = true, value_name = "FILE", env = "VISAGE_CONFIG")]
-    config: Option<PathBuf>,
-    /// The server's data folder [env: VISAGE_DATA_DIR] [default: visage-data].
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    /// Of which server.
+    #[command(flatten)]
+    folder: Folder,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -58,9 +55,7 @@ enum Command {
 /// # Errors
 /// When the data folder, the key or the backup can't be used.
 pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
-    let flags: Vec<_> =
-        args.data_dir.as_deref().map(|dir| ("server.data_dir", configured::path(dir))).into_iter().collect();
-    let config = configured::load(args.config.as_deref(), &flags).map_err(anyhow::Error::from)?;
+    let config = args.folder.config()?;
     match args.command {
         Command::Create { file } => create(config, file, io).await,
         Command::Check { file } => {

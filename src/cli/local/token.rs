@@ -1,11 +1,11 @@
 //! `visage token`: API tokens of a data folder, also while a server works there.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 
-use super::configured;
+use super::configured::Folder;
 use crate::{
     access::{
         Role, Scope, Token, TokenText,
@@ -28,12 +28,9 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     command: Command,
-    /// The server's configuration file (TOML): `server.data_dir` counts.
-    #[arg(long, global = true, value_name = "FILE", env = "VISAGE_CONFIG")]
-    config: Option<PathBuf>,
-    /// The server's data folder [env: VISAGE_DATA_DIR] [default: visage-data].
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    /// Of which server.
+    #[command(flatten)]
+    folder: Folder,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -70,9 +67,7 @@ enum Command {
 /// # Errors
 /// When the data folder can't be used, the name is taken, or there is no such token.
 pub fn run(args: Args, io: &mut Io<'_>) -> Outcome {
-    let flags: Vec<_> =
-        args.data_dir.as_deref().map(|dir| ("server.data_dir", configured::path(dir))).into_iter().collect();
-    let config = configured::load(args.config.as_deref(), &flags).map_err(anyhow::Error::from)?;
+    let config = args.folder.config()?;
     match args.command {
         Command::Create { name, role, camera_labels, expires } => {
             let created = now();
