@@ -31,10 +31,12 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 20] = [
+const ADDRESSES: [(&str, &[&str]); 22] = [
     ("argmin", &["identity"]),
     ("chacha20poly1305", &["vault"]),
     ("governor", &["access"]),
+    ("jsonwebtoken", &["access"]),
+    ("ring", &["access"]),
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
     ("hyper_util", &["server"]),

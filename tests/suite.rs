@@ -46,6 +46,8 @@ mod load;
 mod main_job;
 #[path = "suite/observability.rs"]
 mod observability;
+#[path = "suite/oidc.rs"]
+mod oidc;
 #[path = "suite/operations.rs"]
 mod operations;
 #[path = "suite/people.rs"]

@@ -15,7 +15,7 @@ use governor::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::ids::TokenName;
+use super::Holder;
 
 /// Clients remembered at most; beyond that all new ones are taken for one.
 const MOST: usize = 10_000;
@@ -39,7 +39,7 @@ pub struct ClientLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Client {
     /// The holder of a token.
-    Token(TokenName),
+    Token(Holder),
     /// An address; of IPv6 the first 64 bits, since one machine has all that follow.
     Address(IpAddr),
     /// A caller without an address.
@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn each_client_has_its_own_rate_and_is_told_when_to_come_back() {
         let clients = Clients::new(LIMITS);
-        let (one, two) = (Client::at(Some("10.0.0.1".parse().unwrap())), Client::Token("door".parse().unwrap()));
+        let (one, two) =
+            (Client::at(Some("10.0.0.1".parse().unwrap())), Client::Token(Holder::Token("door".parse().unwrap())));
         for _ in 0..5 {
             clients.charge(&one).unwrap();
         }

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Role, Scope, Token, TokenHash, TokenStore, TokenStoreError};
+use super::{Holder, Oidc, OidcRefusal, Role, Scope, Token, TokenHash, TokenStore, TokenStoreError};
 use crate::{
     ids::TokenName,
     time::{self, Timestamp},
@@ -27,14 +27,16 @@ const WRITE_USE: Duration = Duration::from_secs(60);
 /// Who asks.
 #[derive(Debug, Clone)]
 pub struct Admitted {
-    /// The token's name.
-    pub name: TokenName,
+    /// Who holds the token.
+    pub name: Holder,
     /// Its role.
     pub role: Role,
     /// The cameras that may be seen with it.
     pub scope: Scope,
     /// Cancelled when the token is revoked or expires: streams end then.
     pub gone: CancellationToken,
+    /// When they end in any case.
+    pub ends: Option<Instant>,
 }
 
 /// Why somebody is not let in. No text repeats what was shown.
@@ -62,6 +64,9 @@ pub enum Refusal {
     /// The tokens can't be read.
     #[error(transparent)]
     Storage(#[from] TokenStoreError),
+    /// A JWT.
+    #[error(transparent)]
+    Oidc(#[from] OidcRefusal),
 }
 
 struct Entry {
@@ -78,6 +83,7 @@ struct Known {
 
 struct Inner {
     store: Arc<dyn TokenStore>,
+    oidc: Option<Oidc>,
     known: Mutex<Known>,
     /// Held by the one who reads.
     reading: tokio::sync::Mutex<()>,
@@ -88,21 +94,21 @@ struct Inner {
 pub struct Gate(Arc<Inner>);
 
 impl Gate {
-    /// A gate over the tokens of a store.
+    /// A gate over the tokens of a store, and the JWTs of a provider.
     ///
     /// # Errors
     /// When they can't be read.
-    pub async fn open(store: Arc<dyn TokenStore>) -> Result<Self, TokenStoreError> {
+    pub async fn open(store: Arc<dyn TokenStore>, oidc: Option<Oidc>) -> Result<Self, TokenStoreError> {
         let known = Mutex::new(Known { tokens: HashMap::new(), read: Instant::now() });
-        let gate = Self(Arc::new(Inner { store, known, reading: tokio::sync::Mutex::new(()) }));
+        let gate = Self(Arc::new(Inner { store, oidc, known, reading: tokio::sync::Mutex::new(()) }));
         gate.read_again(None).await?;
         Ok(gate)
     }
 
-    /// Whether some token counts now.
+    /// Whether some token counts now, or those of a provider may.
     pub fn lets_somebody_in(&self) -> bool {
         let now = time::now();
-        self.known().tokens.values().any(|e| !expired(&e.token, now))
+        self.0.oidc.is_some() || self.known().tokens.values().any(|e| !expired(&e.token, now))
     }
 
     /// Lets a token in, or says why not.
@@ -110,7 +116,11 @@ impl Gate {
     /// # Errors
     /// When there is none, or it does not count.
     pub async fn admit(&self, token: Option<&str>) -> Result<Admitted, Refusal> {
-        let hash = TokenHash::of(token.ok_or(Refusal::Missing)?);
+        let token = token.ok_or(Refusal::Missing)?;
+        if let Some(oidc) = self.0.oidc.as_ref().filter(|_| Oidc::is_jwt(token)) {
+            return oidc.admit(token).await;
+        }
+        let hash = TokenHash::of(token);
         let stale = {
             let known = self.known();
             known.read.elapsed() >= STALE || !known.tokens.contains_key(&hash)
@@ -130,11 +140,20 @@ impl Gate {
         entry.token.used = Some(now);
         let token = &entry.token;
         let (name, scope) = (token.name.clone(), Scope::of(&token.scope));
-        Ok(Admitted { name, role: token.role, scope, gone: entry.gone.clone() })
+        Ok(Admitted { name: Holder::Token(name), role: token.role, scope, gone: entry.gone.clone(), ends: None })
     }
 
-    /// Reads the tokens again and again until `stop`, and writes now and then when they were used.
+    /// Reads tokens, and the keys of a provider, again and again until `stop`, and writes now and then when tokens were used.
     pub async fn tend(&self, stop: CancellationToken) {
+        match &self.0.oidc {
+            Some(oidc) => {
+                tokio::join!(oidc.tend(stop.clone()), self.tend_tokens(stop));
+            }
+            None => self.tend_tokens(stop).await,
+        }
+    }
+
+    async fn tend_tokens(&self, stop: CancellationToken) {
         let mut failing = false;
         loop {
             let last = tokio::select! {
@@ -285,7 +304,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_token_counts_at_once_and_a_revoked_one_ends_within_seconds() {
         let shelf = Arc::new(Shelf::default());
-        let gate = Gate::open(shelf.clone()).await.unwrap();
+        let gate = Gate::open(shelf.clone(), None).await.unwrap();
         assert!(!gate.lets_somebody_in());
         let stop = CancellationToken::new();
         let tending = tokio::spawn({
@@ -294,7 +313,7 @@ mod tests {
         });
         let text = shelf.put("door", None);
         let admitted = gate.admit(Some(text.expose())).await.unwrap();
-        assert_eq!((admitted.name.as_str(), admitted.role), ("door", Role::Viewer));
+        assert_eq!((admitted.name.to_string().as_str(), admitted.role), ("door", Role::Viewer));
         assert!(gate.lets_somebody_in());
         shelf.tokens.lock().unwrap().clear();
         tokio::time::timeout(Duration::from_secs(3), admitted.gone.cancelled()).await.expect("the stream goes on");
@@ -308,7 +327,7 @@ mod tests {
     async fn expired_tokens_are_named_and_unknown_ones_do_not_flood_the_store() {
         let shelf = Arc::new(Shelf::default());
         let text = shelf.put("old", Some(time::now()));
-        let gate = Gate::open(shelf.clone()).await.unwrap();
+        let gate = Gate::open(shelf.clone(), None).await.unwrap();
         assert!(!gate.lets_somebody_in());
         let refusal = gate.admit(Some(text.expose())).await.unwrap_err().to_string();
         assert!(refusal.contains("old expired") && !refusal.contains(text.expose()), "{refusal}");
@@ -329,7 +348,7 @@ mod tests {
     async fn nobody_is_let_in_by_tokens_that_were_not_read_for_long() {
         let shelf = Arc::new(Shelf::default());
         let text = shelf.put("door", None);
-        let gate = Gate::open(shelf.clone()).await.unwrap();
+        let gate = Gate::open(shelf.clone(), None).await.unwrap();
         shelf.broken.store(true, Ordering::SeqCst);
         gate.admit(Some(text.expose())).await.unwrap();
         tokio::time::sleep(STALE).await;
@@ -342,7 +361,7 @@ mod tests {
     async fn uses_are_written_once_a_minute_and_at_the_end() {
         let shelf = Arc::new(Shelf::default());
         let text = shelf.put("door", None);
-        let gate = Gate::open(shelf.clone()).await.unwrap();
+        let gate = Gate::open(shelf.clone(), None).await.unwrap();
         for _ in 0..5 {
             gate.admit(Some(text.expose())).await.unwrap();
             gate.write_uses(WRITE_USE).await.unwrap();

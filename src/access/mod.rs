@@ -1,4 +1,5 @@
-//! Who may ask the server for what, how much of it, and what is recorded of it: API tokens with roles and scopes, limits a client, the audit log.
+//! Who may ask the server for what, how much of it, and what is recorded of it: API tokens and JWTs with roles and scopes, limits a client, the
+//! audit log.
 //!
 //! A token is 32 random bytes, shown once; only its SHA-256 is kept. That hash needs no salt and no slow function: nobody can go through 2^256
 //! texts, and what is random needs no stretching. The gate looks the hash up, so no secret is ever compared byte by byte.
@@ -8,15 +9,19 @@ pub mod caller;
 pub mod clients;
 pub mod connections;
 pub mod gate;
+pub mod oidc;
 pub mod request;
 pub mod token;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 pub use audit::Audit;
 pub use caller::{Caller, Scope};
 pub use gate::{Admitted, Gate, Refusal};
+pub use oidc::{Oidc, OidcRefusal, OidcSettings};
 pub use token::{Token, TokenHash, TokenStore, TokenStoreError, TokenText};
+
+use crate::ids::TokenName;
 
 /// What the holder of a token may do; each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +54,24 @@ impl Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Who holds a token. Printed, the two never look the same: no name of a token has a colon.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// That of a token of this server, by its name.
+    Token(TokenName),
+    /// That of a JWT, as its provider names them: `oidc:anna`.
+    Subject(Arc<str>),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(name) => name.fmt(f),
+            Self::Subject(name) => write!(f, "oidc:{name}"),
+        }
     }
 }
 

@@ -158,7 +158,7 @@ impl Door {
             },
         };
         if let Some(admitted) = &admitted {
-            tracing::Span::current().record("token", admitted.name.as_str());
+            tracing::Span::current().record("token", admitted.name.to_string());
             facts.token = admitted.name.to_string();
             facts.role = admitted.role.to_string();
         }

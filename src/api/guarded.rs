@@ -13,15 +13,34 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status, body::Body};
 
 use super::{code::code_name, status};
-use crate::{
-    access::{Admitted, audit::Trail, clients::Place},
-    ids::TokenName,
-};
+use crate::access::{Admitted, Holder, audit::Trail, clients::Place};
+
+/// The token that was shown.
+struct Shown {
+    holder: Holder,
+    gone: Pin<Box<WaitForCancellationFutureOwned>>,
+    ends: Option<Pin<Box<Sleep>>>,
+}
+
+impl Shown {
+    fn of(admitted: Admitted) -> Self {
+        Self {
+            holder: admitted.name,
+            gone: Box::pin(admitted.gone.cancelled_owned()),
+            ends: admitted.ends.map(|at| Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let expired = self.ends.as_mut().is_some_and(|ends| ends.as_mut().poll(context).is_ready());
+        expired || self.gone.as_mut().poll(context).is_ready()
+    }
+}
 
 /// A body with an eye on the token and on the clock.
 pub(super) struct Guarded {
     inner: Option<Body>,
-    token: Option<(TokenName, Pin<Box<WaitForCancellationFutureOwned>>)>,
+    token: Option<Shown>,
     deadline: Option<Pin<Box<Sleep>>>,
     trail: Option<Trail>,
     _place: Place,
@@ -38,7 +57,7 @@ impl Guarded {
     ) -> Self {
         Self {
             inner: Some(inner),
-            token: admitted.map(|admitted| (admitted.name, Box::pin(admitted.gone.cancelled_owned()))),
+            token: admitted.map(Shown::of),
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
             trail,
             _place: place,
@@ -47,10 +66,10 @@ impl Guarded {
 
     /// Why the answer ends before its end, if it does now.
     fn ends(&mut self, context: &mut Context<'_>) -> Option<Status> {
-        if let Some((name, gone)) = &mut self.token
-            && gone.as_mut().poll(context).is_ready()
+        if let Some(token) = &mut self.token
+            && token.is_over(context)
         {
-            return Some(status::token_gone(name));
+            return Some(status::token_gone(&token.holder));
         }
         let over = self.deadline.as_mut().is_some_and(|d| d.as_mut().poll(context).is_ready());
         over.then(status::too_late)
@@ -136,8 +155,8 @@ mod tests {
     async fn an_answer_ends_with_its_token_whether_it_speaks_or_waits() {
         for speaks in [true, false] {
             let gone = CancellationToken::new();
-            let (name, scope) = ("door".parse().unwrap(), Scope::Everything);
-            let admitted = Admitted { name, role: Role::Viewer, scope, gone: gone.clone() };
+            let (name, scope) = (Holder::Token("door".parse().unwrap()), Scope::Everything);
+            let admitted = Admitted { name, role: Role::Viewer, scope, gone: gone.clone(), ends: None };
             let mut body = Guarded::new(Body::new(Endless(speaks)), Some(admitted), None, None, place());
             if speaks {
                 let frame = poll_fn(|c| Pin::new(&mut body).poll_frame(c)).await.unwrap().unwrap();
@@ -161,6 +180,18 @@ mod tests {
             assert!(body.is_end_stream());
             assert!(poll_fn(|c| Pin::new(&mut body).poll_frame(c)).await.is_none());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_when_a_jwt_does() {
+        let (name, ends) = (Holder::Subject("anna".into()), Instant::now() + std::time::Duration::from_secs(60));
+        let (role, scope, gone) = (Role::Viewer, Scope::Everything, CancellationToken::new());
+        let admitted = Admitted { name, role, scope, gone, ends: Some(ends) };
+        let mut body = Guarded::new(Body::new(Endless(false)), Some(admitted), None, None, place());
+        let frame = poll_fn(|c| Pin::new(&mut body).poll_frame(c)).await.unwrap().unwrap();
+        let status = Status::from_header_map(&frame.into_trailers().unwrap()).unwrap();
+        assert_eq!((status.code(), Instant::now() >= ends), (Code::Unauthenticated, true));
+        assert!(status.message().contains("oidc:anna"), "{status:?}");
     }
 
     #[tokio::test(start_paused = true)]

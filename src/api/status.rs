@@ -304,7 +304,7 @@ mod tests {
         let fields: Vec<&str> =
             details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(fields, ["camera.url", "camera.labels"]);
-        let (name, role) = ("door".parse().unwrap(), Role::Viewer);
+        let (name, role) = (crate::access::Holder::Token("door".parse().unwrap()), Role::Viewer);
         let status = role_too_low("/visage.v1.CameraService/CreateCamera", Some(Role::Operator), &name, role);
         assert_eq!(status.code(), Code::PermissionDenied);
         assert!(status.message().contains("needs the role operator"), "{status:?}");

@@ -126,6 +126,13 @@ pub fn faults(config: &Config) -> Vec<String> {
         least <= 0.0 || !config.liveness.model.is_empty(),
         "enrollment.min_liveness: needs a liveness model; set liveness.model = \"liveness\" (`visage models pull liveness` fetches it)",
     );
+    for fault in config.auth.oidc.faults() {
+        need(false, &fault);
+    }
+    need(
+        !config.auth.oidc.is_on() || config.tokens_required(),
+        "auth.oidc: nobody is asked for a token, so nobody shows a JWT; set auth.required = true",
+    );
     let tls = &config.server.tls;
     need(
         tls.certificate.is_empty() == tls.private_key.is_empty(),

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    access::audit::AuditSettings,
+    access::{OidcSettings, audit::AuditSettings},
     api::limits::ApiLimits,
     camera::{Networks, StreamLimits, limits::MAX_PIXELS, networks::NoNetwork, supervisor::SupervisorSettings},
     identity::{DeciderSettings, UnknownSettings},
@@ -138,6 +138,8 @@ impl TlsSettings {
 pub struct AuthSettings {
     /// Whether requests must show a token; unset: where the server listens beyond loopback, unless `server.insecure` says otherwise.
     pub required: Option<bool>,
+    /// Whose JWTs are let in beside tokens.
+    pub oidc: OidcSettings,
 }
 
 impl Config {

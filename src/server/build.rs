@@ -19,7 +19,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    access::{Audit, Gate, clients::Clients},
+    access::{Audit, Gate, Oidc, clients::Clients},
     api::{KeptFor, ServerFacts, Services, door::Door},
     camera,
     config::Config,
@@ -348,7 +348,9 @@ impl Server {
 
 /// The gate, and a word when it lets nobody in.
 async fn open_gate(store: &Arc<SqliteStore>, config: &Config) -> Result<Gate, StartError> {
-    let gate = Gate::open(store.clone()).await?;
+    let settings = &config.auth.oidc;
+    let oidc = if settings.is_on() { Some(Oidc::open(settings).await?) } else { None };
+    let gate = Gate::open(store.clone(), oidc).await?;
     if !gate.lets_somebody_in() {
         let folder = config.server.data_dir.display();
         tracing::warn!(

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{accept::Connection, http_connections, readiness::Health};
 use crate::{
-    access::{Gate, Refusal, token::bearer},
+    access::{Gate, OidcRefusal, Refusal, token::bearer},
     telemetry,
 };
 
@@ -77,7 +77,7 @@ async fn metrics(headers: HeaderMap, gate: MetricsGate) -> Response {
             Err(refusal) => {
                 telemetry::request_refused("token");
                 let status = match refusal {
-                    Refusal::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    Refusal::Storage(_) | Refusal::Oidc(OidcRefusal::Keys(_)) => StatusCode::SERVICE_UNAVAILABLE,
                     _ => StatusCode::UNAUTHORIZED,
                 };
                 let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"visage\"")];

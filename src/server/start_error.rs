@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::tls::TlsError;
 use crate::{
-    access::{TokenStoreError, audit::AuditError},
+    access::{OidcRefusal, TokenStoreError, audit::AuditError},
     camera::networks::NoNetwork,
     face::FaceError,
     identity::GalleryError,
@@ -55,6 +55,9 @@ pub enum StartError {
     /// Certificate or key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A file of `[auth.oidc]`.
+    #[error("auth.oidc: {0}")]
+    Oidc(#[from] OidcRefusal),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),

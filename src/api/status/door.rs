@@ -6,12 +6,9 @@ use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{DOMAIN, RETRY, internal, plain, status, unavailable};
-use crate::{
-    access::{
-        Refusal, Role, Scope,
-        clients::{Client, ClientLimits, Over},
-    },
-    ids::TokenName,
+use crate::access::{
+    Holder, OidcRefusal, Refusal, Role, Scope,
+    clients::{Client, ClientLimits, Over},
 };
 
 fn unauthenticated(reason: &str, message: String) -> Status {
@@ -26,18 +23,19 @@ pub(in crate::api) fn not_admitted(refusal: &Refusal) -> Status {
         Refusal::Missing => "TOKEN_MISSING",
         Refusal::Unknown => "TOKEN_UNKNOWN",
         Refusal::Expired { .. } => "TOKEN_EXPIRED",
-        Refusal::Storage(_) => return unavailable(refusal.to_string()),
+        Refusal::Oidc(OidcRefusal::Token(_)) => "JWT",
+        Refusal::Storage(_) | Refusal::Oidc(OidcRefusal::Keys(_)) => return unavailable(refusal.to_string()),
     };
     unauthenticated(reason, refusal.to_string())
 }
 
 /// UNAUTHENTICATED: a stream outlived its token.
-pub(in crate::api) fn token_gone(name: &TokenName) -> Status {
+pub(in crate::api) fn token_gone(name: &Holder) -> Status {
     unauthenticated("TOKEN_GONE", format!("the token {name} was revoked or has expired, so this ends"))
 }
 
 /// PERMISSION_DENIED with the role that the method needs; without one nobody may call it.
-pub(in crate::api) fn role_too_low(path: &str, needed: Option<Role>, name: &TokenName, role: Role) -> Status {
+pub(in crate::api) fn role_too_low(path: &str, needed: Option<Role>, name: &Holder, role: Role) -> Status {
     let method: String = path.trim_start_matches('/').chars().take(120).collect();
     let mut facts = HashMap::from([("method".to_owned(), method.clone()), ("role".to_owned(), role.to_string())]);
     let message = match needed {
@@ -62,7 +60,7 @@ pub(in crate::api) fn no_such_method(path: &str) -> Status {
 }
 
 /// PERMISSION_DENIED: the method is of all cameras, and the token of some.
-pub(in crate::api) fn out_of_scope(path: &str, name: &TokenName, scope: &Scope) -> Status {
+pub(in crate::api) fn out_of_scope(path: &str, name: &Holder, scope: &Scope) -> Status {
     let method = path.trim_start_matches('/').to_owned();
     let message = format!(
         "{method} is about the whole gallery, and the token {name} is for cameras with {scope} only; a token without --camera-label may call it"
