@@ -31,8 +31,9 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 const WIRE: [&str; 2] = ["api", "cli"];
 
 /// Foreign crate → rooms where it may be named.
-const ADDRESSES: [(&str, &[&str]); 22] = [
+const ADDRESSES: [(&str, &[&str]); 23] = [
     ("argmin", &["identity"]),
+    ("async_nats", &["store/nats"]),
     ("chacha20poly1305", &["vault"]),
     ("governor", &["access"]),
     ("jsonwebtoken", &["access"]),

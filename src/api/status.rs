@@ -227,6 +227,7 @@ impl IntoStatus for EventLogError {
         match self {
             Self::NotFound(id) => resource(Code::NotFound, "EVENT_NOT_FOUND", "event", format!("events/{id}"), message),
             Self::NoImage(id) => resource(Code::NotFound, "NO_IMAGE", "event", format!("events/{id}"), message),
+            Self::Fenced(_) => plain(Code::FailedPrecondition, "CAMERA_FENCED", message),
             Self::Unavailable(_) => unavailable(message),
             Self::Storage(_) => internal(message),
         }

@@ -1,6 +1,9 @@
 //! Values that types can't exclude.
 
-use super::Config;
+use super::{
+    Config,
+    types::{Role, StoreMode},
+};
 use crate::inference::Provider;
 
 /// Every faulty value, each with its key and the range.
@@ -142,6 +145,19 @@ pub fn faults(config: &Config) -> Vec<String> {
         tls.client_ca.is_empty() || tls.is_on(),
         "server.tls.client_ca: client certificates need TLS; set server.tls.certificate and server.tls.private_key, too",
     );
+    match config.store {
+        StoreMode::Cluster => {
+            need(
+                !config.unknowns.keep,
+                "unknowns.keep: unknown faces are not kept with store = \"cluster\"; set it to false",
+            );
+            faults.extend(config.cluster.faults());
+        }
+        StoreMode::Embedded => need(
+            config.server.role == Role::All,
+            "server.role: one process does everything with store = \"embedded\"; set server.role = \"all\", or store = \"cluster\"",
+        ),
+    }
     for (key, addr) in [("server.listen", config.server.listen), ("server.http", config.server.http)] {
         if let Some(text) = exposed(config, addr) {
             faults.push(format!("{key}: {text}"));
@@ -215,6 +231,20 @@ mod tests {
         assert!(faults(&config).join("\n").contains("go together"));
         config.server.tls = TlsSettings { client_ca: "ca".into(), ..Default::default() };
         assert!(faults(&config).join("\n").contains("server.tls.client_ca"));
+    }
+
+    #[test]
+    fn a_role_needs_a_cluster_and_a_cluster_keeps_no_unknown_faces() {
+        let mut config = Config::default();
+        config.server.role = Role::Ingest;
+        assert!(faults(&config).join("\n").contains("server.role"));
+        config.store = StoreMode::Cluster;
+        config.cluster.node = "n1".into();
+        assert_eq!(faults(&config), Vec::<String>::new());
+        config.unknowns.keep = true;
+        config.cluster.replicas = 4;
+        let told = faults(&config).join("\n");
+        assert!(told.contains("unknowns.keep") && told.contains("cluster.replicas"), "{told}");
     }
 
     #[test]

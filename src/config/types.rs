@@ -14,7 +14,7 @@ use crate::{
         camera_loop::EventSettings,
         picture::{EnrollSettings, IdentitySettings},
     },
-    store::qdrant::QdrantSettings,
+    store::{nats::ClusterSettings, qdrant::QdrantSettings},
     track::{LookSettings, TrackSettings, appearance::ReturnSettings},
     vault::VaultSettings,
 };
@@ -23,8 +23,12 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Where the state is kept.
+    pub store: StoreMode,
     /// Addresses, data folder, shutdown.
     pub server: ServerSettings,
+    /// The NATS servers, for `store = "cluster"`.
+    pub cluster: ClusterSettings,
     /// Who may ask.
     pub auth: AuthSettings,
     /// What is recorded of it.
@@ -63,6 +67,30 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
 }
 
+/// Where the state is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreMode {
+    /// In the data folder of one process.
+    #[default]
+    Embedded,
+    /// In NATS JetStream, shared by several processes.
+    Cluster,
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    #[default]
+    All,
+    /// Runs cameras; answers for itself only.
+    Ingest,
+    /// Answers; runs no camera.
+    Api,
+}
+
 /// Section `[telemetry]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -83,6 +111,8 @@ impl Default for TelemetrySettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
+    /// What this process does.
+    pub role: Role,
     /// Address of the gRPC listener.
     pub listen: SocketAddr,
     /// Address of the HTTP listener: `/metrics`, `/healthz`, `/readyz`.
@@ -102,6 +132,7 @@ pub struct ServerSettings {
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {
+            role: Role::All,
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: "visage-data".into(),

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Event, EventFilter, Feedback, NewEvent};
-use crate::{ids::EventId, time::Timestamp};
+use crate::{
+    ids::{CameraId, EventId},
+    time::Timestamp,
+};
 
 /// Why the log could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,9 @@ pub enum EventLogError {
     /// The event has no picture.
     #[error("event {0} has no picture")]
     NoImage(EventId),
+    /// This process does not say the camera's events, or does not any more.
+    #[error("events of camera {0} are written by another node now; this one lost it")]
+    Fenced(CameraId),
     /// The disk takes or gives nothing at the moment; try again later.
     #[error("{0}")]
     Unavailable(String),

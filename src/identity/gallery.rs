@@ -415,9 +415,15 @@ pub use calibrating::Calibrated;
 #[path = "gallery_side.rs"]
 mod side;
 use side::{Side, Sides};
+#[path = "gallery_follow.rs"]
+mod following;
 #[path = "gallery_move.rs"]
 mod moving;
+pub use following::GalleryChange;
 
+#[cfg(test)]
+#[path = "gallery_follow_tests.rs"]
+mod follow_tests;
 #[cfg(test)]
 #[path = "gallery_learning_tests.rs"]
 mod learning_tests;

@@ -35,7 +35,7 @@ pub use crop::FaceCrop;
 pub use decision::{Candidates, Decision, Thresholds, Verdict};
 pub use embeddings::EmbeddingStore;
 pub use evidence::{Evidence, EvidenceSettings, Look, Spread, Taken};
-pub use gallery::{Calibrated, ClassifierInfo, Gallery, GallerySettings, RouteInfo, Trained};
+pub use gallery::{Calibrated, ClassifierInfo, Gallery, GalleryChange, GallerySettings, RouteInfo, Trained};
 pub use person::{EnrolledFace, GalleryError, GalleryStore, Person};
 pub use search::{PersonHit, SearchQuery, VectorIndex};
 pub use statement::{DeciderSettings, Statement, TrackDecider};

@@ -1,4 +1,5 @@
-//! Ports implemented: SQLite for cameras, people and events; exact search in memory and Qdrant for face vectors.
+//! Ports implemented: SQLite for cameras, people and events, or NATS JetStream for several processes; exact search in memory and Qdrant for
+//! face vectors.
 //!
 //! Back ends point inwards: no other room knows one of these.
 
@@ -7,6 +8,7 @@ mod conformance;
 pub mod exact;
 #[cfg(test)]
 mod move_tests;
+pub mod nats;
 pub mod qdrant;
 #[cfg(test)]
 mod qdrant_fake;
@@ -40,6 +42,9 @@ pub enum StoreError {
         /// Newest version known.
         known: i64,
     },
+    /// The NATS servers.
+    #[error("the cluster's state can't be used: {0}")]
+    Cluster(String),
     /// What is sealed can't be read.
     #[error("the data folder's key: {0}")]
     Key(#[source] crate::vault::VaultError),

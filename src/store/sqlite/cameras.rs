@@ -14,7 +14,7 @@ fn failed(error: CommandError) -> CameraStoreError {
 }
 
 /// A camera as text without its credentials, and these apart, to be sealed.
-fn parts(spec: &CameraSpec) -> Result<(String, Option<String>), serde_json::Error> {
+pub(super) fn parts(spec: &CameraSpec) -> Result<(String, Option<String>), serde_json::Error> {
     let credentials = spec.credentials.as_ref().map(serde_json::to_string).transpose()?;
     let open = CameraSpec { credentials: None, ..spec.clone() };
     Ok((serde_json::to_string(&open)?, credentials))

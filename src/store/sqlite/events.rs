@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// Rows read or removed by one command.
-const CHUNK: usize = 512;
+pub(super) const CHUNK: usize = 512;
 
-fn failed(error: CommandError) -> EventLogError {
+pub(super) fn failed(error: CommandError) -> EventLogError {
     error.of_the_disk().map_or_else(|| EventLogError::Storage(error.to_string()), EventLogError::Unavailable)
 }
 
-fn micros(time: Timestamp) -> i64 {
+pub(super) fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
@@ -53,7 +53,7 @@ pub(super) fn latest(c: &Connection) -> rusqlite::Result<u64> {
     Ok(seq.unwrap_or(0) as u64)
 }
 
-fn get(c: &Connection, id: &str) -> Result<Option<Event>, CommandError> {
+pub(super) fn get(c: &Connection, id: &str) -> Result<Option<Event>, CommandError> {
     let row =
         c.query_row(&format!("SELECT {PLAIN}, {TEMPLATE} FROM events WHERE id = ?1"), [id], event_row).optional()?;
     row.map(event).transpose()

@@ -31,7 +31,7 @@ pub(super) fn of_the_disk(error: &rusqlite::Error) -> Option<String> {
 
 impl CommandError {
     /// What a fault of the disk is and what to do; `None` for any other error.
-    pub(super) fn of_the_disk(&self) -> Option<String> {
+    pub(in crate::store) fn of_the_disk(&self) -> Option<String> {
         match self {
             Self::Sql(error) => of_the_disk(error),
             Self::Disk(message) => Some(message.clone()),

@@ -126,6 +126,14 @@ impl Ledger {
         self.append(text.as_bytes()).map_err(|e| self.file(e))
     }
 
+    /// Removes the list: it is of data that are no longer here.
+    pub(super) fn remove(&self) -> Result<(), LedgerError> {
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.file(e)),
+            _ => Ok(()),
+        }
+    }
+
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let new = !self.path.exists();
         let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&self.path)?;

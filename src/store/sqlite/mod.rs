@@ -12,6 +12,9 @@ mod ledger;
 mod people;
 mod probe;
 mod recent;
+pub(in crate::store) mod replica;
+mod replica_apply;
+pub(in crate::store) mod replica_events;
 mod schema;
 mod sealing;
 pub mod tokens;
@@ -164,6 +167,11 @@ impl SqliteStore {
         embeddings::overview(&connection).map_err(|e| fail(&e))
     }
 
+    /// The keys that pieces are sealed with.
+    pub(in crate::store) fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
     /// Finishes waiting commands, closes the database and waits for the threads. Later commands fail.
     pub async fn close(&self) {
         // The writer last and alone: whoever closes last puts the log of changes into the database.
@@ -271,8 +279,10 @@ fn from_bytes(bytes: &[u8]) -> Vec<f32> {
 #[cfg(test)]
 mod embedding_tests;
 #[cfg(test)]
+mod replica_tests;
+#[cfg(test)]
 mod sealing_tests;
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;
 #[cfg(test)]
 mod unknown_tests;

@@ -20,7 +20,7 @@ use crate::{
     vault::Vault,
 };
 
-fn failed(error: CommandError) -> GalleryError {
+pub(super) fn failed(error: CommandError) -> GalleryError {
     error.of_the_disk().map_or_else(|| GalleryError::Storage(error.to_string()), GalleryError::Disk)
 }
 
@@ -350,13 +350,13 @@ fn classifier(c: &Connection, model: &str) -> Result<Option<Vec<u8>>, CommandErr
     Ok(c.query_row(sql, [model], |r| r.get(0)).optional()?)
 }
 
-fn calibration_key(model: &ModelId) -> String {
+pub(super) fn calibration_key(model: &ModelId) -> String {
     format!("calibration:{model}")
 }
 
 /// Takes template and picture out of an event that was corrected to an erased person: it showed that person and named nobody. Returns
 /// how many pictures there were.
-fn forget_corrected(c: &Connection, event: &EventId) -> Result<u64, CommandError> {
+pub(super) fn forget_corrected(c: &Connection, event: &EventId) -> Result<u64, CommandError> {
     let sql = "SELECT body FROM events WHERE id = ?1 AND person IS NULL";
     let found: Option<String> = c.query_row(sql, [event.as_str()], |r| r.get(0)).optional()?;
     let Some(text) = found else { return Ok(0) };

@@ -8,7 +8,7 @@ use super::fault;
 use crate::store::StoreError;
 
 /// One step a version; never change a step that was released.
-pub(super) const STEPS: [&str; 7] = [
+pub(super) const STEPS: [&str; 8] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE cameras (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, spec TEXT NOT NULL) STRICT;
@@ -91,7 +91,19 @@ CREATE TABLE crops (
     SEALED,
     // Labels of the cameras that a token may see, as JSON; NULL: all.
     "ALTER TABLE tokens ADD COLUMN scope TEXT;",
+    REPLICA,
 ];
+
+/// How far a replica of a cluster is: for each source the revision applied (key empty), and for each key its revision and what it stands for.
+const REPLICA: &str = "
+CREATE TABLE replica (
+  source TEXT NOT NULL,
+  key TEXT NOT NULL,
+  revision INTEGER NOT NULL,
+  id TEXT,
+  PRIMARY KEY (source, key)
+) STRICT, WITHOUT ROWID;
+";
 
 /// One trained classifier a model.
 const CLASSIFIERS: &str = "CREATE TABLE classifiers (model TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;";

@@ -14,7 +14,7 @@ use crate::{
     time::now,
 };
 
-pub(super) fn camera(id: &str) -> CameraSpec {
+pub(in crate::store) fn camera(id: &str) -> CameraSpec {
     let (url, credentials) = spec::parse_url("rtsp://joe:secret@10.0.0.1/live").unwrap();
     CameraSpec {
         id: id.parse().unwrap(),
@@ -36,7 +36,7 @@ pub(super) fn camera(id: &str) -> CameraSpec {
     }
 }
 
-pub(super) fn anna() -> Person {
+pub(in crate::store) fn anna() -> Person {
     Person {
         id: "anna".parse().unwrap(),
         display_name: "Annabella Quux".into(),
@@ -50,7 +50,7 @@ pub(super) fn anna() -> Person {
     }
 }
 
-pub(super) fn face(person: &Person) -> EnrolledFace {
+pub(in crate::store) fn face(person: &Person) -> EnrolledFace {
     let model = "m".parse().unwrap();
     EnrolledFace {
         id: FaceId::generate(),
@@ -62,11 +62,11 @@ pub(super) fn face(person: &Person) -> EnrolledFace {
     }
 }
 
-fn event(kind: EventKind) -> NewEvent {
+pub(in crate::store) fn event(kind: EventKind) -> NewEvent {
     NewEvent::new(EventId::generate(), kind, "door".parse().unwrap(), BTreeMap::new(), now())
 }
 
-pub(super) fn recognized(person: &Person) -> NewEvent {
+pub(in crate::store) fn recognized(person: &Person) -> NewEvent {
     let mut event = event(EventKind::Recognized);
     event.matched = Some(EventMatch {
         person: Some(NamedPerson {

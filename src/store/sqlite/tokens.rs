@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Live tokens at most: the server holds them all in memory.
-const MAX_LIVE: i64 = 1000;
+pub(in crate::store) const MAX_LIVE: i64 = 1000;
 
 const COLUMNS: &str = "hash, name, role, created, expires, used, revoked, scope";
 
@@ -73,6 +73,47 @@ impl TokenStore for SqliteStore {
             Ok(transaction.commit()?)
         });
         noted.await.map_err(failed)
+    }
+}
+
+/// Puts a token as it is into a replica; what its key stands for: its hash. Within the caller's transaction.
+pub(super) fn replicate(c: &Connection, token: &Token) -> Result<String, CommandError> {
+    if token.revoked.is_none() {
+        // One live token a name, which the cluster keeps; an older one is on its way out.
+        c.execute(
+            "DELETE FROM tokens WHERE name = ?1 AND revoked IS NULL AND hash <> ?2",
+            params![token.name.as_str(), token.hash.0],
+        )?;
+    }
+    let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+    let scope = (!token.scope.is_empty()).then(|| serde_json::to_string(&token.scope)).transpose()?;
+    c.execute(
+        &format!("INSERT OR REPLACE INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+        params![
+            token.hash.0,
+            token.name.as_str(),
+            token.role.as_str(),
+            token.created.to_string(),
+            text(token.expires),
+            text(token.used),
+            text(token.revoked),
+            scope
+        ],
+    )?;
+    Ok(hex::encode(token.hash.0))
+}
+
+/// A live token's key is gone from the cluster: so is the token, unless it is known as revoked.
+pub(super) fn replicate_gone(c: &Connection, hash: &str) -> Result<(), CommandError> {
+    let hash = hex::decode(hash).map_err(|e| CommandError::Value(e.to_string()))?;
+    c.execute("DELETE FROM tokens WHERE hash = ?1 AND revoked IS NULL", [hash])?;
+    Ok(())
+}
+
+impl SqliteStore {
+    /// All tokens, also those that were revoked.
+    pub(in crate::store) async fn all_tokens(&self) -> Result<Vec<Token>, TokenStoreError> {
+        self.read(|c| tokens(c, true)).await.map_err(failed)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     time::Timestamp,
 };
 
-pub(super) fn embedding(values: &[f32], distance: Distance) -> Embedding {
+pub(in crate::store) fn embedding(values: &[f32], distance: Distance) -> Embedding {
     let mut values = values.to_vec();
     if distance == Distance::Cosine {
         let norm = values.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-9);
@@ -17,7 +17,7 @@ pub(super) fn embedding(values: &[f32], distance: Distance) -> Embedding {
     Embedding { model: "m".parse().unwrap(), distance, values: values.into() }
 }
 
-pub(super) fn face(id: &str, person: &str, values: &[f32], distance: Distance) -> EnrolledFace {
+pub(in crate::store) fn face(id: &str, person: &str, values: &[f32], distance: Distance) -> EnrolledFace {
     EnrolledFace {
         id: id.parse().unwrap(),
         person: person.parse().unwrap(),
@@ -29,7 +29,7 @@ pub(super) fn face(id: &str, person: &str, values: &[f32], distance: Distance) -
 }
 
 /// Runs the suite on an empty index for model `m` with 4 values.
-pub(super) async fn index(index: &dyn VectorIndex, distance: Distance) {
+pub(in crate::store) async fn index(index: &dyn VectorIndex, distance: Distance) {
     let everyone = |limit| SearchQuery { limit, people: None };
     let probe = embedding(&[1.0, 0.1, 0.0, 0.0], distance);
     assert!(index.search(&probe, &everyone(5)).await.unwrap().is_empty(), "an empty index finds nobody");
