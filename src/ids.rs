@@ -81,6 +81,7 @@ id!(/** An enrolled face. */ FaceId, "face", "a-z, 0-9 and -", slug);
 id!(/** One appearance of one face before one camera. */ TrackId, "track", "a-z, 0-9 and -", slug);
 id!(/** One event of the log. */ EventId, "event", "a-z, 0-9 and -", slug);
 id!(/** An API token, by who holds it. */ TokenName, "token", "a-z, 0-9 and -", slug);
+id!(/** A process of a cluster that runs cameras. */ WorkerId, "worker", "a-z, 0-9 and -", slug);
 id!(/** A model of the manifest. */ ModelId, "model", "a-z, 0-9, -, . and _", |c| slug(c) || c == '.' || c == '_');
 
 /// A group of unknown faces: `u1`, `u2`, … in the order in which they were made; a number is never given twice.

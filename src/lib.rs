@@ -10,6 +10,7 @@ pub mod access;
 pub mod api;
 pub mod camera;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod evaluation;
 pub mod event;

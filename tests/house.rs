@@ -9,7 +9,7 @@ use std::{
 const GROUND: [&str; 6] = ["ids", "secret", "time", "telemetry", "whole_file", "proto"];
 
 /// Room → rooms it may use besides the ground. `proto` is ground only for those in `WIRE`.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("frame", &[]),
     ("camera", &["frame"]),
     ("inference", &["face", "frame"]), // the manifest names `face::Distance`, a plain value
@@ -21,7 +21,8 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("pipeline", &["camera", "frame", "inference", "face", "track", "identity", "event", "config"]),
     ("access", &[]),
     ("vault", &[]),
-    ("store", &["access", "camera", "identity", "event", "face", "frame", "inference", "vault"]),
+    ("cluster", &[]),
+    ("store", &["access", "camera", "cluster", "identity", "event", "face", "frame", "inference", "vault"]),
     ("api", &["access", "camera", "identity", "event", "pipeline", "face", "frame", "inference"]),
     ("evaluation", &["frame", "inference", "face", "track", "identity"]),
     ("simulator", &[]),

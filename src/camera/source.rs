@@ -257,7 +257,7 @@ impl SourceEnd {
             Cause::Other => ("failed", "the stream failed; the server's log tells more"),
         };
         let message = if self.detail.is_empty() { text.to_owned() } else { format!("{text} ({})", self.detail) };
-        Reason { code, message }
+        Reason { code: code.into(), message }
     }
 }
 

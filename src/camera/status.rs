@@ -1,11 +1,13 @@
 //! How a camera fares: state, since when, a reason a person can act on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
 /// What a camera is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CameraState {
     /// An attempt is under way.
     Connecting,
@@ -40,16 +42,16 @@ impl CameraState {
 }
 
 /// Why a camera does not stream: a stable code and a sentence with the next step. Never holds a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// Stable word, such as `unauthorized`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// Sentence, such as `401: the camera refused the user name or password`.
     pub message: String,
 }
 
 /// How a camera fares at one moment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CameraStatus {
     /// State.
     pub state: CameraState,
@@ -62,7 +64,7 @@ pub struct CameraStatus {
     /// Size of decoded pictures.
     pub resolution: Option<(u32, u32)>,
     /// Codec: H264, H265, JPEG.
-    pub codec: Option<&'static str>,
+    pub codec: Option<Cow<'static, str>>,
     /// Frames a second that arrive, decoded or not, over the last seconds.
     pub fps_in: f32,
     /// Frames a second that are decoded, over the last seconds.
@@ -76,7 +78,7 @@ pub struct CameraStatus {
     /// Frames handed on since the camera was started.
     pub frames_sampled: u64,
     /// Frames not handed on, by reason.
-    pub frames_skipped: BTreeMap<&'static str, u64>,
+    pub frames_skipped: BTreeMap<Cow<'static, str>, u64>,
     /// Median time in the decoder.
     pub decode_latency: Option<Duration>,
     /// Failed or ended connections since the camera was started.

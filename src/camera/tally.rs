@@ -87,7 +87,7 @@ impl Tally {
         let size = self.size;
         status.send_modify(|s| {
             s.resolution = size.or(s.resolution);
-            s.codec = facts.codec.or(s.codec);
+            s.codec = facts.codec.map(Into::into).or_else(|| s.codec.take());
             s.key_frame_interval = facts.key_frame_interval;
             s.decode_latency = facts.decode_latency;
             (s.fps_in, s.fps_decoded, s.fps_sampled) = (arrived, decoded, sampled);
@@ -103,7 +103,7 @@ impl Tally {
                 (Skip::Overload, overloaded),
                 (Skip::Unreadable, unreadable),
             ] {
-                *s.frames_skipped.entry(why.as_str()).or_default() += count;
+                *s.frames_skipped.entry(why.as_str().into()).or_default() += count;
             }
         });
     }

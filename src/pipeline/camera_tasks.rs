@@ -51,7 +51,7 @@ pub(super) async fn run(
             let now = time::now();
             (s.state, s.since, s.next_retry) = (CameraState::Retrying, now, now.checked_add(RESTART_AFTER).ok());
             s.reason = Some(Reason {
-                code: "internal",
+                code: "internal".into(),
                 message: "a fault in the server stopped this camera; its log tells more".into(),
             });
         });

@@ -116,6 +116,17 @@ pub struct FleetParts {
     pub loops: LoopParts,
     /// Most cameras.
     pub max: usize,
+    /// Which of them run here.
+    pub duty: Duty,
+}
+
+/// Which registered cameras run here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// All.
+    All,
+    /// Those that are taken ([`Fleet::take`]); how the rest fares is told by others ([`Fleet::tell`]).
+    Taken,
 }
 
 /// Every registered camera with its tasks. Cheap to clone.
@@ -139,8 +150,10 @@ struct Running {
     main: watch::Receiver<CameraStatus>,
     shared: Arc<LoopShared>,
     stop: CancellationToken,
-    /// `None` while it is being awaited.
+    /// `None` while it is being awaited, and of a camera that runs elsewhere.
     task: Option<JoinHandle<()>>,
+    /// Where the status of a camera that runs elsewhere is told.
+    told: Option<watch::Sender<CameraStatus>>,
 }
 
 impl Fleet {
@@ -159,7 +172,7 @@ impl Fleet {
             tasks: TaskTracker::new(),
         }));
         for spec in specs {
-            fleet.launch(spec);
+            fleet.add(spec);
         }
         Ok(fleet)
     }
@@ -198,7 +211,7 @@ impl Fleet {
         }
         self.0.parts.store.insert(&spec).await?;
         let id = spec.id.clone();
-        self.launch(spec);
+        self.add(spec);
         self.changed();
         self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id).into())
     }
@@ -237,6 +250,13 @@ impl Fleet {
         let old = self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?.spec;
         self.check(&spec, old.url != spec.url || old.substream != spec.substream)?;
         self.0.parts.store.update(&spec).await?;
+        self.replace(&old, spec).await;
+        self.changed();
+        self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id).into())
+    }
+
+    /// Goes on with a camera as it is registered now; restarts the stream only if it must.
+    async fn replace(&self, old: &CameraSpec, spec: CameraSpec) {
         let restart = old.url != spec.url
             || old.substream != spec.substream
             || old.credentials != spec.credentials
@@ -244,14 +264,12 @@ impl Fleet {
             || old.tls != spec.tls
             || old.enabled != spec.enabled
             || old.sampling != spec.sampling;
-        if restart {
-            self.halt(&id).await;
+        if restart && self.runs(&spec.id) {
+            self.halt(&spec.id).await;
             self.launch(spec);
-        } else if let Some(running) = self.cameras().get(&id) {
+        } else if let Some(running) = self.cameras().get(&spec.id) {
             running.spec.send_replace(spec);
         }
-        self.changed();
-        self.get(&id).ok_or_else(|| CameraStoreError::NotFound(id).into())
     }
 
     /// Stops and forgets a camera.
@@ -266,11 +284,15 @@ impl Fleet {
     async fn deleted(&self, id: &CameraId) -> Result<(), FleetError> {
         let _turn = self.0.change.lock().await;
         self.0.parts.store.remove(id).await?;
+        self.forget(id).await;
+        Ok(())
+    }
+
+    async fn forget(&self, id: &CameraId) {
         self.halt(id).await;
         self.cameras().remove(id);
         telemetry::forget_camera(id);
         self.changed();
-        Ok(())
     }
 
     /// Runs a change to its end, whether or not the caller waits for it.
@@ -343,7 +365,7 @@ impl Fleet {
             shared.clone(),
             stop.clone(),
         ));
-        self.cameras().insert(id, Running { spec, status, main, shared, stop, task: Some(task) });
+        self.cameras().insert(id, Running { spec, status, main, shared, stop, task: Some(task), told: None });
     }
 
     /// Ends a camera's tasks; the camera stays in sight with its last status until it is launched anew or removed.
@@ -370,6 +392,9 @@ impl Fleet {
         self.0.cameras.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[path = "fleet_duty.rs"]
+mod duty;
 
 fn view(running: &Running) -> CameraView {
     let spec = running.spec.borrow().clone();

@@ -106,8 +106,13 @@ impl Waiting {
     }
 }
 
+/// Events of a camera that are kept back at most; the oldest go.
+const HELD: usize = 256;
+
 struct Inner {
     log: Arc<dyn EventLog>,
+    /// Cameras whose events nobody may hear yet.
+    held: Mutex<BTreeMap<CameraId, VecDeque<NewEvent>>>,
     limits: OutboxLimits,
     waiting: Mutex<Waiting>,
     wake: Notify,
@@ -123,8 +128,52 @@ pub struct Outbox(Arc<Inner>);
 impl Outbox {
     /// An outbox before a log. [`Outbox::run`] must run for what waits to be written.
     pub fn new(log: Arc<dyn EventLog>, limits: OutboxLimits) -> Self {
-        let (waiting, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Inner { log, limits, waiting, wake: Notify::new(), turn, trouble: watch::Sender::new(None) }))
+        let (held, waiting, turn) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        let (wake, trouble) = (Notify::new(), watch::Sender::new(None));
+        Self(Arc::new(Inner { log, held, limits, waiting, wake, turn, trouble }))
+    }
+
+    /// Keeps a camera's events back: somebody else still tells what happens before it.
+    pub fn hold(&self, camera: &CameraId) {
+        self.held().entry(camera.clone()).or_default();
+    }
+
+    /// Writes what was kept back of a camera, and whatever comes.
+    pub async fn release(&self, camera: &CameraId) {
+        let events = self.held().remove(camera).unwrap_or_default();
+        self.write(events.into()).await;
+    }
+
+    /// Forgets what was kept back of a camera.
+    pub fn discard(&self, camera: &CameraId) {
+        let events = self.held().remove(camera).unwrap_or_default();
+        telemetry::events_not_ours(events.len() as u64);
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<CameraId, VecDeque<NewEvent>>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps back what must be; the rest.
+    fn not_held(&self, events: Vec<NewEvent>) -> Vec<NewEvent> {
+        let mut held = self.held();
+        if held.is_empty() {
+            return events;
+        }
+        let (mut free, mut dropped) = (Vec::with_capacity(events.len()), 0);
+        for event in events {
+            let Some(kept) = held.get_mut(&event.camera) else {
+                free.push(event);
+                continue;
+            };
+            kept.push_back(event);
+            if kept.len() > HELD {
+                kept.pop_front();
+                dropped += 1;
+            }
+        }
+        telemetry::events_not_ours(dropped);
+        free
     }
 
     /// Why events can't be written at the moment; `None` while they can.
@@ -143,6 +192,7 @@ impl Outbox {
 
     /// Writes events durably, or lets them wait while the log can't; those of one camera stay in order.
     pub async fn write(&self, events: Vec<NewEvent>) {
+        let events = self.not_held(events);
         if events.is_empty() {
             return;
         }
@@ -249,6 +299,12 @@ fn unknowns(events: &[NewEvent]) -> u64 {
 }
 
 fn spoilt(events: &[NewEvent], error: &EventLogError) {
+    if let EventLogError::Fenced(camera) = error {
+        // Another worker tells what happens there.
+        telemetry::events_not_ours(events.len() as u64);
+        tracing::info!(%camera, events = events.len(), "events of a camera that another worker has are not told");
+        return;
+    }
     telemetry::events_lost(events.len() as u64);
     telemetry::unknown_faces("lost", unknowns(events));
     tracing::error!(%error, events = events.len(), "events could not be written and are lost");

@@ -1,6 +1,6 @@
 //! Turns a camera's status into CAMERA_STATE events, metrics and wake-ups. One task a camera.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ pub(super) async fn run(
     changes: watch::Sender<u64>,
     stop: CancellationToken,
 ) {
-    let mut written: Option<(CameraState, &'static str)> = None;
+    let mut written: Option<(CameraState, Cow<'static, str>)> = None;
     let mut seen: Option<CameraState> = None;
     let mut counted: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut received, mut reconnects) = (0, 0);
@@ -29,8 +29,10 @@ pub(super) async fn run(
         let now = status.borrow_and_update().clone();
         let spec_now = spec.borrow().clone();
         for (reason, total) in &now.frames_skipped {
-            let before = counted.insert(reason, *total).unwrap_or(0);
-            telemetry::frames_skipped(&spec_now.id, reason, total.saturating_sub(before));
+            // Only what was read from elsewhere is owned, and no camera of this process is.
+            let Cow::Borrowed(word) = reason else { continue };
+            let before = counted.insert(word, *total).unwrap_or(0);
+            telemetry::frames_skipped(&spec_now.id, word, total.saturating_sub(before));
         }
         let since = |before: &mut u64, total: u64| total.saturating_sub(std::mem::replace(before, total));
         telemetry::frames_received(&spec_now.id, since(&mut received, now.frames_received));
@@ -43,7 +45,7 @@ pub(super) async fn run(
             }
             changes.send_modify(|n| *n += 1);
         }
-        if let Some(key) = worth_telling(&now, written) {
+        if let Some(key) = worth_telling(&now, written.as_ref()) {
             written = Some(key);
             let reason = now.reason.as_ref().map(|r| r.message.as_str()).unwrap_or_default();
             tracing::info!(camera = %spec_now.id, state = now.state.as_str(), reason, "camera state");
@@ -62,10 +64,10 @@ pub(super) async fn run(
 /// What to write: each state once, attempts in between (CONNECTING) and repeated failures of one kind never.
 fn worth_telling(
     status: &CameraStatus,
-    written: Option<(CameraState, &'static str)>,
-) -> Option<(CameraState, &'static str)> {
-    let key = (status.state, status.reason.as_ref().map_or("", |r| r.code));
-    (status.state != CameraState::Connecting && written != Some(key)).then_some(key)
+    written: Option<&(CameraState, Cow<'static, str>)>,
+) -> Option<(CameraState, Cow<'static, str>)> {
+    let key = (status.state, status.reason.as_ref().map_or(Cow::Borrowed(""), |r| r.code.clone()));
+    (status.state != CameraState::Connecting && written != Some(&key)).then_some(key)
 }
 
 fn state_event(spec: &CameraSpec, status: &CameraStatus) -> NewEvent {
@@ -83,7 +85,7 @@ mod tests {
 
     fn status(state: CameraState, code: Option<&'static str>) -> CameraStatus {
         let mut s = CameraStatus::new(state, time::now());
-        s.reason = code.map(|code| Reason { code, message: code.into() });
+        s.reason = code.map(|code| Reason { code: code.into(), message: code.into() });
         s
     }
 
@@ -101,7 +103,7 @@ mod tests {
             (CameraState::Stalled, Some("stalled")),
             (CameraState::Streaming, None),
         ] {
-            if let Some(key) = worth_telling(&status(state, code), written) {
+            if let Some(key) = worth_telling(&status(state, code), written.as_ref()) {
                 written = Some(key);
                 told += 1;
             }

@@ -15,34 +15,34 @@ use super::{
     probe::{self, Prober},
     readiness::Health,
     retention::Retention,
+    sharing::{self, Sharing},
     start_error::StartError,
+    stores::Stores,
     tls::Tls,
 };
 use crate::{
-    access::{Audit, Gate, Oidc, clients::Clients},
+    access::{Audit, Gate, Oidc, TokenStore, clients::Clients},
     api::{KeptFor, ServerFacts, Services, door::Door},
     camera,
     config::Config,
-    event::EventLog,
     face::{EngineInUse, FaceEngine},
     frame::still::StillLimits,
-    identity::{AlikeRange, Gallery, GallerySettings, GalleryStore},
+    identity::{AlikeRange, Gallery, GallerySettings},
     pipeline::{
         camera_loop::LoopParts,
-        fleet::{Fleet, FleetParts},
+        fleet::{Duty, Fleet, FleetParts},
         outbox::{Outbox, OutboxLimits},
         picture::PictureDesk,
         reembed::Mover,
         unknowns::Unknowns,
     },
-    store::sqlite::SqliteStore,
     telemetry, time,
 };
 
 /// Everything that still pictures need: engine, gallery and desk over a data folder.
 pub struct Recognition {
     /// The store.
-    pub store: Arc<SqliteStore>,
+    pub store: Stores,
     /// The networks in use.
     pub engine: EngineInUse,
     /// The gallery.
@@ -57,16 +57,16 @@ impl Recognition {
     /// # Errors
     /// With the part that failed and what to do.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
-        let (data_dir, storage) = (config.server.data_dir.clone(), config.storage.clone());
-        let store = Arc::new(blocking(move || SqliteStore::open(&data_dir, &storage)).await??);
-        let model = embedder::in_use(config, &*store).await?;
+        let store = Stores::open(config).await?;
+        let embeddings = store.embeddings();
+        let model = embedder::in_use(config, &*embeddings).await?;
         let engine = {
             let (settings, model) = (config.clone(), model.clone());
             blocking(move || embedder::engine(&settings, &model, None)).await??
         };
         let index = embedder::index(config, engine.embedder()).await?;
-        embedder::empty_index_in_work(config, &*store, &model).await;
-        let people: Arc<dyn GalleryStore> = store.clone();
+        embedder::empty_index_in_work(config, &*embeddings, &model).await;
+        let people = store.gallery();
         let settings = GallerySettings {
             route: config.identity.decision,
             alike: engine.embedder().embedder.as_ref().map(AlikeRange::of),
@@ -107,6 +107,8 @@ pub struct Server {
     stop: CancellationToken,
     fleet: Fleet,
     outbox: Outbox,
+    /// In a cluster: this process's part in it.
+    sharing: Option<Sharing>,
     /// What a shutdown may take in all.
     grace: Duration,
     recognition: Recognition,
@@ -153,7 +155,7 @@ impl Server {
         let audit = Audit::open(&config.server.data_dir, &config.audit).await?;
         let gate = match metrics_gate {
             Some(cell) => {
-                let gate = open_gate(&recognition.store, config).await?;
+                let gate = open_gate(recognition.store.tokens(), config).await?;
                 tasks.spawn({
                     let (gate, stop) = (gate.clone(), stop.clone());
                     async move {
@@ -170,7 +172,7 @@ impl Server {
         let opener = blocking(move || camera::gst_opener_within(limits))
             .await?
             .map_err(|e| StartError::Gstreamer(e.to_string()))?;
-        let log: Arc<dyn EventLog> = recognition.store.clone();
+        let log = recognition.store.log();
         let limits = OutboxLimits {
             events: config.events.max_waiting,
             picture_bytes: config.events.max_waiting_mib.saturating_mul(1 << 20),
@@ -185,7 +187,7 @@ impl Server {
             }
         });
         let unknowns = Unknowns::new(
-            recognition.store.clone(),
+            recognition.store.unknowns(),
             log.clone(),
             recognition.gallery.clone(),
             recognition.desk.clone(),
@@ -193,7 +195,8 @@ impl Server {
         );
         let fleet = Fleet::start(
             FleetParts {
-                store: recognition.store.clone(),
+                duty: if recognition.store.cluster().is_some() { Duty::Taken } else { Duty::All },
+                store: recognition.store.cameras(),
                 opener,
                 networks,
                 supervisor: config.cameras.supervisor.clone(),
@@ -242,10 +245,17 @@ impl Server {
                 Ok(())
             }
         });
+        let sharing = match recognition.store.cluster() {
+            Some(store) => {
+                let parts = (store.clone(), fleet.clone(), outbox.clone(), recognition.gallery.clone());
+                Some(sharing::start(config, parts, &mut tasks, &stop).await?)
+            }
+            None => None,
+        };
         let mover = Mover::new(
             recognition.gallery.clone(),
             recognition.engine.clone(),
-            recognition.store.clone(),
+            recognition.store.embeddings(),
             Arc::new(embedder::Loader(config.clone())),
             embedder::thresholds(config),
             stop.clone(),
@@ -256,7 +266,7 @@ impl Server {
             gallery: recognition.gallery.clone(),
             log,
             unknowns,
-            embeddings: recognition.store.clone(),
+            embeddings: recognition.store.embeddings(),
             mover: mover.clone(),
             info: Arc::new(facts(&recognition.engine.now(), config)),
             limits: config.limits.clone(),
@@ -291,7 +301,21 @@ impl Server {
             }
         });
         let grace = Duration::from_secs(config.server.grace_seconds);
-        Ok(Self { grpc, http, draining, cameras_stop, stop, fleet, outbox, grace, recognition, mover, audit, tasks })
+        Ok(Self {
+            grpc,
+            http,
+            draining,
+            cameras_stop,
+            stop,
+            fleet,
+            outbox,
+            sharing,
+            grace,
+            recognition,
+            mover,
+            audit,
+            tasks,
+        })
     }
 
     /// Waits for `stop`, or for a part to end on its own.
@@ -316,6 +340,12 @@ impl Server {
     /// When a listener failed meanwhile.
     pub async fn drain(mut self) -> Result<(), StartError> {
         self.draining.cancel();
+        if let Some(sharing) = &self.sharing {
+            tracing::info!("stopping: handing cameras over");
+            if tokio::time::timeout(self.grace / 2, sharing.hand_over()).await.is_err() {
+                tracing::warn!("not every camera was handed over in time; others take the rest when they notice");
+            }
+        }
         tracing::info!("stopping: cameras");
         self.cameras_stop.cancel();
         late("cameras", self.fleet.shutdown()).await;
@@ -347,10 +377,10 @@ impl Server {
 }
 
 /// The gate, and a word when it lets nobody in.
-async fn open_gate(store: &Arc<SqliteStore>, config: &Config) -> Result<Gate, StartError> {
+async fn open_gate(tokens: Arc<dyn TokenStore>, config: &Config) -> Result<Gate, StartError> {
     let settings = &config.auth.oidc;
     let oidc = if settings.is_on() { Some(Oidc::open(settings).await?) } else { None };
-    let gate = Gate::open(store.clone(), oidc).await?;
+    let gate = Gate::open(tokens, oidc).await?;
     if !gate.lets_somebody_in() {
         let folder = config.server.data_dir.display();
         tracing::warn!(

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod build;
+mod elsewhere;
 pub mod embedder;
 pub mod http;
 mod http_connections;
@@ -10,8 +11,11 @@ mod probe;
 pub mod readiness;
 pub mod retention;
 pub mod run;
+mod sharing;
 mod start_error;
+pub mod stores;
 pub mod tls;
+mod worker;
 
 pub use build::Server;
 pub use run::run;

@@ -2,7 +2,7 @@
 //!
 //! Each look has a time limit: a disk or a server that hangs is a fault, not a reason to hang with it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -10,11 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     build::blocking,
     readiness::{Found, Health},
+    stores::Stores,
 };
-use crate::{
-    camera::CameraState, event::EventLog, identity::Gallery, pipeline::fleet::Fleet, store::sqlite::SqliteStore,
-    telemetry,
-};
+use crate::{camera::CameraState, identity::Gallery, pipeline::fleet::Fleet, telemetry};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(4);
@@ -48,7 +46,7 @@ pub struct Prober {
     /// Where to tell.
     pub health: Health,
     /// The store.
-    pub store: Arc<SqliteStore>,
+    pub store: Stores,
     /// The gallery.
     pub gallery: Gallery,
     /// The cameras.
@@ -77,7 +75,7 @@ impl Prober {
     /// Looks once. The networks are loaded, or there would be no prober.
     pub async fn look(&self) {
         let (store, gallery) = tokio::join!(self.store(), self.gallery());
-        telemetry::event_log_position(*self.store.latest().borrow());
+        telemetry::event_log_position(*self.store.log().latest().borrow());
         self.health.tell([Found::Ok, store, gallery, self.cameras()]);
     }
 

@@ -83,6 +83,9 @@ pub(super) struct Metrics {
     pub(super) store_failures: Series<Counter>,
     pub(super) events_waiting: Gauge,
     pub(super) events_lost: Counter,
+    pub(super) events_fenced: Counter,
+    pub(super) workers: Gauge,
+    pub(super) owned: Gauge,
     pub(super) pictures_lost: Counter,
     pub(super) log_position: Gauge,
     pub(super) subscribers: Gauge,
@@ -194,6 +197,12 @@ impl Metrics {
             store_failures: c.by(&["operation"], "visage_store_failures_total", "Operations of the store that failed."),
             events_waiting: c.one("visage_events_waiting", "Events that wait for the data folder to be writable."),
             events_lost: c.one("visage_events_lost_total", "Events that could not be written and were not kept."),
+            events_fenced: c.one(
+                "visage_events_fenced_total",
+                "Events of cameras that another worker has, which this one did not tell.",
+            ),
+            workers: c.one("visage_cluster_workers", "Workers of the cluster that are alive, as this one sees it."),
+            owned: c.one("visage_cluster_cameras", "Cameras of the cluster that this worker runs."),
             pictures_lost: c.one(
                 "visage_event_pictures_lost_total",
                 "Pictures of waiting events that were let go, because too many waited.",

@@ -22,8 +22,8 @@ pub use metrics::{CONTENT_TYPE, catalogue, render, start};
 pub use series::Described;
 pub use serving::{
     Subscriber, answered, audit_failing, audit_lost, audit_recorded, cameras_in, certificate_expires,
-    connection_refused, data_folder, event_log_position, event_pictures_lost, events_lost, events_waiting, heartbeat,
-    readiness, request_refused, spans_lost,
+    connection_refused, data_folder, event_log_position, event_pictures_lost, events_lost, events_not_ours,
+    events_waiting, heartbeat, readiness, request_refused, spans_lost, workers_and_cameras,
 };
 pub use traces::Traces;
 pub use work::{

@@ -73,6 +73,17 @@ pub fn events_lost(events: u64) {
     all().events_lost.inc_by(events);
 }
 
+/// Events of cameras that another worker has were not told.
+pub fn events_not_ours(events: u64) {
+    all().events_fenced.inc_by(events);
+}
+
+/// Workers of the cluster that hold a lease, and cameras that this one runs.
+pub fn workers_and_cameras(workers: usize, cameras: usize) {
+    all().workers.set(workers as f64);
+    all().owned.set(cameras as f64);
+}
+
 /// Pictures of waiting events were let go, because too many waited.
 pub fn event_pictures_lost(pictures: u64) {
     all().pictures_lost.inc_by(pictures);

@@ -11,7 +11,6 @@ use crate::{
     api::convert,
     cli::{error::Failure, output::Io, remote::identify::Identify},
     config::{Config, types::GalleryBackend},
-    identity::GalleryStore,
     models::manifest,
     proto::v1::{IdentifyFacesRequest, IdentifyFacesResponse, ImageSize},
     server::build::Recognition,
@@ -49,7 +48,7 @@ impl Recognizer {
 
 /// A warning when people are enrolled, and none of them with the model in use: then nobody can be named.
 async fn foreign(config: &Config, recognition: &Recognition) -> anyhow::Result<Option<String>> {
-    let (store, own) = (&*recognition.store, recognition.gallery.model());
+    let (store, own) = (recognition.store.gallery(), recognition.gallery.model());
     let (_, faces) = store.counts().await?;
     if faces == 0 || !store.all_faces(&own).await?.is_empty() {
         return Ok(None);

@@ -17,7 +17,7 @@ use super::{
     ClusterStore,
     bucket::last_of,
     fault::{Fault, LIMIT, within},
-    records::{AmendedRecord, EventRecord, MESSAGE_ID, NODE, event_place},
+    records::{AmendedRecord, CLAIM, EventRecord, MESSAGE_ID, NODE, event_place},
     unknowns::NOT_HERE,
 };
 use crate::{
@@ -37,8 +37,14 @@ const ATTEMPTS: usize = 5;
 /// Events remembered of appends that failed half-way, at most; one append has fewer.
 const MOST_STORED: usize = 10_000;
 
-/// A camera's turn, with the sequence of its last event.
-type Lane = std::sync::Arc<AsyncMutex<u64>>;
+/// A camera's turn: the sequence of its last event, and the claim with which this node says them.
+type Lane = std::sync::Arc<AsyncMutex<Said>>;
+
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    last: u64,
+    claim: u64,
+}
 
 /// Cameras whose events this node says.
 #[derive(Default)]
@@ -66,19 +72,27 @@ enum Attempt {
 }
 
 impl ClusterStore {
-    /// Takes a camera over: `first` is published as its next event, whoever says them so far. From then on this node says them.
+    /// Takes a camera over: `first` is published as its next event, whoever says them so far. From then on this node says them. `claim` grows with
+    /// every claim of the camera by anybody: a node that was held up with an older one is too late.
     ///
     /// # Errors
-    /// When the servers don't answer; `first` may be in the log all the same, and taking over again does not double it.
-    pub async fn take_over(&self, camera: &CameraId, first: NewEvent) -> Result<Event, EventLogError> {
+    /// [`EventLogError::Fenced`] when it was taken over with a newer claim. When the servers don't answer; `first` may be in the log all the same,
+    /// and taking over again does not double it.
+    pub async fn take_over(&self, camera: &CameraId, claim: u64, first: NewEvent) -> Result<Event, EventLogError> {
         let first = NewEvent { camera: camera.clone(), ..first };
         for _ in 0..ATTEMPTS {
             self.cluster.connected()?;
             let subject = self.cluster.subject(camera.as_str());
-            let last = last_of(&self.cluster.events, &subject).await?.map_or(0, |message| message.sequence);
+            let last = last_of(&self.cluster.events, &subject).await?;
+            let newest = last.as_ref().and_then(|message| message.headers.get(CLAIM)?.as_str().parse::<u64>().ok());
+            if newest.is_some_and(|newest| newest > claim) {
+                self.owned.give_up(camera);
+                return Err(EventLogError::Fenced(camera.clone()));
+            }
+            let said = Said { last: last.map_or(0, |message| message.sequence), claim };
             let record = EventRecord { body: first.clone(), has_image: false };
-            if let Attempt::Stored(sequence) = self.attempt(&record, last).await? {
-                let lane = Lane::new(AsyncMutex::new(sequence));
+            if let Attempt::Stored(sequence) = self.attempt(&record, said).await? {
+                let lane = Lane::new(AsyncMutex::new(Said { last: sequence, claim }));
                 self.owned.lanes.lock().unwrap_or_else(PoisonError::into_inner).insert(camera.clone(), lane);
                 self.applied(Source::Events, sequence).await?;
                 return Ok(Event { position: sequence, body: first, has_image: false, feedback: None });
@@ -102,7 +116,7 @@ impl ClusterStore {
         format!("{}/{}", self.cluster.node, self.cluster.instance)
     }
 
-    async fn attempt(&self, record: &EventRecord, last: u64) -> Result<Attempt, EventLogError> {
+    async fn attempt(&self, record: &EventRecord, said: Said) -> Result<Attempt, EventLogError> {
         let (body, subject) = (&record.body, self.cluster.subject(record.body.camera.as_str()));
         let place = event_place(&subject, body.id.as_str());
         let text = serde_json::to_vec(record).map_err(Fault::from)?;
@@ -111,7 +125,8 @@ impl ClusterStore {
             .payload(sealed.into())
             .message_id(body.id.as_str())
             .header(NODE, self.publisher().as_str())
-            .expected_last_subject_sequence(last);
+            .header(CLAIM, said.claim.to_string().as_str())
+            .expected_last_subject_sequence(said.last);
         let published = async { self.cluster.js.send_publish(subject, message).await?.await };
         match tokio::time::timeout(LIMIT, published).await {
             Ok(Ok(ack)) => Ok(Attempt::Stored(ack.sequence)),
@@ -125,17 +140,17 @@ impl ClusterStore {
     }
 
     /// Publishes an event in its camera's turn; its sequence.
-    async fn publish(&self, record: &EventRecord, last: &mut u64) -> Result<u64, EventLogError> {
+    async fn publish(&self, record: &EventRecord, said: &mut Said) -> Result<u64, EventLogError> {
         let body = &record.body;
         for _ in 0..ATTEMPTS {
-            if let Attempt::Stored(sequence) = self.attempt(record, *last).await? {
-                *last = sequence.max(*last);
+            if let Attempt::Stored(sequence) = self.attempt(record, *said).await? {
+                said.last = sequence.max(said.last);
                 return Ok(sequence);
             }
             let subject = self.cluster.subject(body.camera.as_str());
             let Some(message) = last_of(&self.cluster.events, &subject).await? else {
                 // Retention or an erasure removed all that there was; another node's first event would be there.
-                *last = 0;
+                said.last = 0;
                 continue;
             };
             let header = |name: &str| message.headers.get(name).map(|value| value.as_str().to_owned());
@@ -143,7 +158,7 @@ impl ClusterStore {
                 self.owned.give_up(&body.camera);
                 return Err(EventLogError::Fenced(body.camera.clone()));
             }
-            *last = message.sequence;
+            said.last = message.sequence;
             if header(MESSAGE_ID).as_deref() == Some(body.id.as_str()) {
                 // It was stored, and only the answer was lost.
                 return Ok(message.sequence);
@@ -167,12 +182,12 @@ impl ClusterStore {
             return Ok(stored);
         }
         let lane = self.owned.lane(&body.camera).ok_or_else(|| EventLogError::Fenced(body.camera.clone()))?;
-        let mut last = lane.lock().await;
+        let mut said = lane.lock().await;
         if let Some(jpeg) = &image {
             self.cluster.put_picture(self.replica.vault(), &body.id, jpeg).await?;
         }
         let record = EventRecord { body: body.clone(), has_image: image.is_some() };
-        let sequence = self.publish(&record, &mut last).await?;
+        let sequence = self.publish(&record, &mut said).await?;
         Ok((sequence, image.is_some()))
     }
 

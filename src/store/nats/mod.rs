@@ -14,8 +14,10 @@ mod fault;
 mod people;
 mod pictures;
 mod records;
+pub mod registry;
 mod replica;
 mod settings;
+pub mod statuses;
 mod tokens;
 mod unknowns;
 

@@ -25,6 +25,8 @@ use crate::{
 
 /// Header that tells which run of which node published an event.
 pub(super) const NODE: &str = "Visage-Node";
+/// Header with the claim with which the node says the camera's events.
+pub(super) const CLAIM: &str = "Visage-Claim";
 /// Header with the event's id, by which the servers know it again.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 

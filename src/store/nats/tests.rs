@@ -29,7 +29,7 @@ fn door() -> CameraId {
 }
 
 async fn take(node: &ClusterStore) -> Event {
-    node.take_over(&door(), event(EventKind::CameraState)).await.unwrap()
+    node.take_over(&door(), 1, event(EventKind::CameraState)).await.unwrap()
 }
 
 /// Waits until something is so.

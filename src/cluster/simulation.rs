@@ -1,0 +1,531 @@
+//! Thousands of cameras and hundreds of workers on a made clock and a made network, decided by the real coordinators.
+//!
+//! What is made: the registry (leases that end, compare-and-swap on owners), the log with its fence (a worker publishes for a camera only after
+//! the last take-over of it was its own), the time of every message, how long a camera takes to connect. What is real: who claims what, and when
+//! a worker stops on its own.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    coordinator::{Action, Coordinator},
+    registry::{Claimed, Lease, Note, Owner},
+};
+use crate::ids::{CameraId, WorkerId};
+
+/// Notes that arrive within this are thought about together, as the server does.
+const THINK: Duration = Duration::from_millis(50);
+/// How often the log is written by each camera in the simulation.
+const PUBLISH: Duration = Duration::from_secs(1);
+
+/// A cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct ClusterSize {
+    /// Registered cameras.
+    pub cameras: usize,
+    /// Workers at the beginning.
+    pub workers: usize,
+    /// Seconds of a lease.
+    pub lease: Duration,
+    /// Shortest and longest time of a message.
+    pub network: (Duration, Duration),
+    /// Shortest and longest time until frames of a camera arrive.
+    pub connect: (Duration, Duration),
+    /// Start of the random numbers.
+    pub seed: u64,
+}
+
+/// What happened since the last [`Simulation::measure`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// Simulated seconds.
+    pub seconds: f64,
+    /// Cameras that have another owner than before.
+    pub moved: usize,
+    /// Longest time in which a camera's events were told by nobody, seconds.
+    pub longest_gap_s: f64,
+    /// Messages from workers a second: renewals, claims.
+    pub requests_per_s: f64,
+    /// Messages to workers a second: every change, to every worker.
+    pub deliveries_per_s: f64,
+    /// Claims, and those that came too late.
+    pub claims: u64,
+    /// Claims that somebody else was faster with.
+    pub lost_claims: u64,
+    /// Events that the log took.
+    pub events: u64,
+    /// Events of workers that had lost their camera, refused by the log.
+    pub fenced: u64,
+}
+
+enum Happening {
+    Renew(usize),
+    Think(usize),
+    Told(usize, Vec<Note>),
+    Claim { worker: usize, camera: usize, owner: Owner, over: Option<u64> },
+    Answered { worker: usize, camera: usize, outcome: Claimed },
+    Renewed(usize),
+    Expires { worker: usize, written: u64 },
+    Streams { worker: usize, camera: usize, life: u64 },
+    Publishes { worker: usize, camera: usize, life: u64 },
+    Resumes(usize),
+}
+
+struct Worker {
+    name: WorkerId,
+    mind: Coordinator,
+    epoch: u64,
+    alive: bool,
+    paused: bool,
+    draining: bool,
+    thinking: bool,
+    /// Renewals written, so that an old deadline is not taken for a new one.
+    written: u64,
+    /// What came while it was paused.
+    held: Vec<Happening>,
+    /// Cameras that run, each a life of its own; whether their events are told.
+    running: BTreeMap<usize, (u64, bool)>,
+}
+
+/// The cluster as it stands.
+pub struct Simulation {
+    size: ClusterSize,
+    now: Duration,
+    order: u64,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    random: fastrand::Rng,
+    workers: Vec<Worker>,
+    cameras: Vec<CameraId>,
+    places: BTreeMap<CameraId, usize>,
+    leases: BTreeMap<usize, Lease>,
+    owners: Vec<Option<(Owner, u64)>>,
+    revision: u64,
+    lives: u64,
+    /// Who may publish for a camera: who took it over last.
+    fence: Vec<Option<(usize, u64)>>,
+    /// The claim with which it was.
+    fence_claim: Vec<u64>,
+    /// When events of a camera were told last.
+    told: Vec<Duration>,
+    since: Duration,
+    before: Vec<Option<Owner>>,
+    gap: Duration,
+    requests: u64,
+    deliveries: u64,
+    claims: u64,
+    lost: u64,
+    events: u64,
+    fenced: u64,
+}
+
+impl Simulation {
+    /// A cluster whose workers start now.
+    pub fn new(size: ClusterSize) -> Self {
+        let cameras: Vec<CameraId> = (0..size.cameras).filter_map(|i| format!("camera-{i}").parse().ok()).collect();
+        let count = cameras.len();
+        let mut simulation = Self {
+            size,
+            now: Duration::ZERO,
+            order: 0,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            random: fastrand::Rng::with_seed(size.seed),
+            workers: Vec::new(),
+            places: cameras.iter().cloned().enumerate().map(|(place, camera)| (camera, place)).collect(),
+            cameras,
+            leases: BTreeMap::new(),
+            owners: vec![None; count],
+            revision: 0,
+            lives: 0,
+            fence: vec![None; count],
+            fence_claim: vec![0; count],
+            told: vec![Duration::ZERO; count],
+            since: Duration::ZERO,
+            before: vec![None; count],
+            gap: Duration::ZERO,
+            requests: 0,
+            deliveries: 0,
+            claims: 0,
+            lost: 0,
+            events: 0,
+            fenced: 0,
+        };
+        for _ in 0..size.workers {
+            simulation.add();
+        }
+        simulation
+    }
+
+    /// A further worker starts; its place.
+    pub fn add(&mut self) -> usize {
+        let place = self.workers.len();
+        let name: WorkerId = match format!("worker-{place}").parse() {
+            Ok(name) => name,
+            Err(_) => WorkerId::generate(),
+        };
+        let epoch = place as u64 + 1;
+        let mut mind = Coordinator::new(name.clone(), epoch, self.size.lease);
+        mind.cameras(self.cameras.iter().cloned());
+        let (held, running) = Default::default();
+        let (alive, paused, draining, thinking, written) = (true, false, false, false, 0);
+        self.workers.push(Worker { name, mind, epoch, alive, paused, draining, thinking, written, held, running });
+        let jitter = self.size.lease.mul_f64(self.random.f64() / 3.0);
+        self.at(jitter, Happening::Renew(place));
+        place
+    }
+
+    /// A worker dies without a word.
+    pub fn kill(&mut self, place: usize) {
+        if let Some(worker) = self.workers.get_mut(place) {
+            worker.alive = false;
+            worker.running.clear();
+        }
+    }
+
+    /// A worker stands still for a time, as a process that was stopped, and goes on as if nothing were.
+    pub fn pause(&mut self, place: usize, time: Duration) {
+        if let Some(worker) = self.workers.get_mut(place) {
+            worker.paused = true;
+            self.at(time, Happening::Resumes(place));
+        }
+    }
+
+    /// A worker is told to end: it keeps its cameras until others have them.
+    pub fn drain(&mut self, place: usize) {
+        if let Some(worker) = self.workers.get_mut(place) {
+            worker.draining = true;
+            self.at(Duration::ZERO, Happening::Renew(place));
+        }
+    }
+
+    /// Lets so much time pass.
+    pub fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(Reverse((at, order))) = self.queue.peek().copied().filter(|next| next.0.0 <= until) {
+            self.queue.pop();
+            self.now = at;
+            if let Some(happening) = self.happenings.remove(&order) {
+                self.happen(happening);
+            }
+        }
+        self.now = until;
+    }
+
+    /// Cameras whose events somebody may tell.
+    pub fn watched(&self) -> usize {
+        let tells = |camera: usize, (place, life): (usize, u64)| {
+            self.workers
+                .get(place)
+                .is_some_and(|w| w.alive && !w.paused && w.running.get(&camera) == Some(&(life, true)))
+        };
+        self.fence.iter().enumerate().filter(|(camera, fence)| fence.is_some_and(|f| tells(*camera, f))).count()
+    }
+
+    /// Cameras of the worker that has the most, and of the one that has the fewest.
+    pub fn spread(&self) -> (usize, usize) {
+        let alive = self.workers.iter().filter(|w| w.alive && !w.draining);
+        let counts: Vec<usize> = alive.map(|w| w.running.values().filter(|(_, tells)| *tells).count()).collect();
+        (counts.iter().copied().max().unwrap_or(0), counts.iter().copied().min().unwrap_or(0))
+    }
+
+    /// What happened since the last time, and begins to count anew.
+    pub fn measure(&mut self) -> Measured {
+        let seconds = (self.now - self.since).as_secs_f64();
+        let now = self.now;
+        let open = self.told.iter().map(|told| now - *told).max().unwrap_or_default();
+        let owners: Vec<Option<Owner>> =
+            self.owners.iter().map(|o| o.as_ref().map(|(owner, _)| owner.clone())).collect();
+        let moved = owners.iter().zip(&self.before).filter(|(now, before)| now != before).count();
+        let rate = |count: u64| count as f64 / seconds.max(1e-9);
+        let measured = Measured {
+            seconds,
+            moved,
+            longest_gap_s: self.gap.max(open).as_secs_f64(),
+            requests_per_s: rate(self.requests),
+            deliveries_per_s: rate(self.deliveries),
+            claims: self.claims,
+            lost_claims: self.lost,
+            events: self.events,
+            fenced: self.fenced,
+        };
+        (self.since, self.before, self.gap) = (now, owners, Duration::ZERO);
+        (self.requests, self.deliveries, self.claims, self.lost, self.events, self.fenced) = (0, 0, 0, 0, 0, 0);
+        measured
+    }
+
+    fn at(&mut self, after: Duration, happening: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse((self.now + after, self.order)));
+        self.happenings.insert(self.order, happening);
+    }
+
+    fn between(&mut self, (least, most): (Duration, Duration)) -> Duration {
+        least + most.saturating_sub(least).mul_f64(self.random.f64())
+    }
+
+    fn way(&mut self) -> Duration {
+        self.between(self.size.network)
+    }
+
+    /// Tells every living worker.
+    fn tell(&mut self, note: &Note) {
+        for place in 0..self.workers.len() {
+            if self.workers[place].alive {
+                self.deliveries += 1;
+                let way = self.way();
+                self.at(way, Happening::Told(place, vec![note.clone()]));
+            }
+        }
+    }
+
+    fn think(&mut self, place: usize) {
+        let worker = &mut self.workers[place];
+        if !std::mem::replace(&mut worker.thinking, true) {
+            self.at(THINK, Happening::Think(place));
+        }
+    }
+
+    /// A worker that lives and stands still keeps what happens to it for later.
+    fn held(&mut self, place: usize, happening: Happening) -> Option<Happening> {
+        let worker = &mut self.workers[place];
+        match (worker.alive, worker.paused) {
+            (false, _) => None,
+            (true, true) => {
+                worker.held.push(happening);
+                None
+            }
+            (true, false) => Some(happening),
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Expires { worker, written } => self.expires(worker, written),
+            Happening::Claim { worker, camera, owner, over } => self.claim(worker, camera, owner, over),
+            Happening::Resumes(place) => {
+                let worker = &mut self.workers[place];
+                worker.paused = false;
+                for held in std::mem::take(&mut worker.held) {
+                    self.at(Duration::ZERO, held);
+                }
+            }
+            at_worker => {
+                let place = match &at_worker {
+                    Happening::Renew(place)
+                    | Happening::Renewed(place)
+                    | Happening::Think(place)
+                    | Happening::Told(place, _) => *place,
+                    Happening::Answered { worker, .. }
+                    | Happening::Streams { worker, .. }
+                    | Happening::Publishes { worker, .. } => *worker,
+                    _ => return,
+                };
+                if let Some(happening) = self.held(place, at_worker) {
+                    self.at_worker(place, happening);
+                }
+            }
+        }
+    }
+
+    fn at_worker(&mut self, place: usize, happening: Happening) {
+        let now = self.now;
+        match happening {
+            Happening::Renew(_) => self.renew(place),
+            Happening::Told(_, notes) => {
+                for note in notes {
+                    let mind = &mut self.workers[place].mind;
+                    match note {
+                        Note::Worker(name, lease) => mind.worker(name, lease),
+                        Note::Owner(camera, owner) => mind.owner(camera, owner),
+                        Note::Complete => mind.complete(now),
+                    }
+                }
+                self.think(place);
+            }
+            Happening::Renewed(_) => {
+                self.workers[place].mind.renewed();
+                self.think(place);
+            }
+            Happening::Answered { camera, outcome, .. } => {
+                let id = self.cameras[camera].clone();
+                let action = self.workers[place].mind.claimed(&id, Some(outcome), now);
+                if let Some(action) = action {
+                    self.act(place, action);
+                }
+                self.think(place);
+            }
+            Happening::Think(_) => {
+                self.workers[place].thinking = false;
+                for action in self.workers[place].mind.plan(now) {
+                    self.act(place, action);
+                }
+            }
+            Happening::Streams { camera, life, .. } => {
+                if self.workers[place].running.get(&camera).is_some_and(|(now, _)| *now == life) {
+                    let id = self.cameras[camera].clone();
+                    self.workers[place].mind.streaming(&id, true);
+                    self.think(place);
+                    self.at(Duration::ZERO, Happening::Publishes { worker: place, camera, life });
+                }
+            }
+            Happening::Publishes { camera, life, .. } => self.publish(place, camera, life),
+            _ => {}
+        }
+    }
+
+    fn renew(&mut self, place: usize) {
+        let worker = &mut self.workers[place];
+        worker.written += 1;
+        let (written, lease) =
+            (worker.written, Lease { epoch: worker.epoch, capacity: 20.0, draining: worker.draining });
+        self.requests += 1;
+        let first = self.leases.get(&place).is_none();
+        let changed = self.leases.insert(place, lease.clone()) != Some(lease.clone());
+        let (back, life) = (self.way() + self.way(), self.size.lease);
+        self.at(back, Happening::Renewed(place));
+        self.at(life, Happening::Expires { worker: place, written });
+        self.at(life / 3, Happening::Renew(place));
+        let name = self.workers[place].name.clone();
+        if changed {
+            self.tell(&Note::Worker(name, Some(lease)));
+        } else {
+            // Nobody thinks about it, but everybody is told.
+            self.deliveries += self.workers.iter().filter(|w| w.alive).count() as u64;
+        }
+        if first {
+            let mut all: Vec<Note> = Vec::new();
+            for (other, lease) in &self.leases {
+                all.push(Note::Worker(self.workers[*other].name.clone(), Some(lease.clone())));
+            }
+            for (camera, owner) in self.cameras.iter().zip(&self.owners) {
+                if let Some((owner, revision)) = owner {
+                    all.push(Note::Owner(camera.clone(), Some((owner.clone(), *revision))));
+                }
+            }
+            all.push(Note::Complete);
+            self.deliveries += all.len() as u64;
+            let way = self.way();
+            self.at(way, Happening::Told(place, all));
+        }
+    }
+
+    fn expires(&mut self, place: usize, written: u64) {
+        let worker = &self.workers[place];
+        if worker.written == written && self.leases.remove(&place).is_some() {
+            let name = worker.name.clone();
+            self.tell(&Note::Worker(name, None));
+        }
+    }
+
+    fn claim(&mut self, place: usize, camera: usize, owner: Owner, over: Option<u64>) {
+        self.claims += 1;
+        let held = self.owners[camera].as_ref().map(|(_, revision)| *revision);
+        let outcome = if held == over {
+            self.revision += 1;
+            self.owners[camera] = Some((owner.clone(), self.revision));
+            let note = Note::Owner(self.cameras[camera].clone(), Some((owner, self.revision)));
+            self.tell(&note);
+            Claimed::Won(self.revision)
+        } else {
+            self.lost += 1;
+            Claimed::Lost
+        };
+        let way = self.way();
+        self.at(way, Happening::Answered { worker: place, camera, outcome });
+    }
+
+    fn start(&mut self, place: usize, camera: usize) {
+        self.lives += 1;
+        let life = self.lives;
+        self.workers[place].running.insert(camera, (life, false));
+        let connect = self.between(self.size.connect);
+        self.at(connect, Happening::Streams { worker: place, camera, life });
+    }
+
+    fn act(&mut self, place: usize, action: Action) {
+        let camera = |camera: &CameraId| self.places.get(camera).copied();
+        match action {
+            Action::Warm(id) => {
+                if let Some(camera) = camera(&id) {
+                    self.start(place, camera);
+                }
+            }
+            Action::Claim { camera: id, over } => {
+                let Some(camera) = camera(&id) else { return };
+                let worker = &self.workers[place];
+                let owner = Owner { worker: worker.name.clone(), epoch: worker.epoch };
+                self.requests += 1;
+                let way = self.way();
+                self.at(way, Happening::Claim { worker: place, camera, owner, over });
+            }
+            Action::Run { camera: id, revision } => {
+                let Some(camera) = camera(&id) else { return };
+                if !self.workers[place].running.contains_key(&camera) {
+                    self.start(place, camera);
+                }
+                // Taking over is one event, which raises the fence.
+                if let Some((life, tells)) = self.workers[place].running.get_mut(&camera) {
+                    *tells = true;
+                    self.requests += 1;
+                    // With an older claim it is refused.
+                    if revision >= self.fence_claim[camera] {
+                        (self.fence[camera], self.fence_claim[camera]) = (Some((place, *life)), revision);
+                    }
+                }
+            }
+            Action::Drop(id) => {
+                if let Some(camera) = camera(&id) {
+                    self.workers[place].running.remove(&camera);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, place: usize, camera: usize, life: u64) {
+        match self.workers[place].running.get(&camera).copied() {
+            Some((now, tells)) if now == life => {
+                if tells && self.fence[camera] == Some((place, life)) {
+                    self.events += 1;
+                    self.gap = self.gap.max(self.now - self.told[camera].max(self.since));
+                    self.told[camera] = self.now;
+                } else if tells {
+                    self.fenced += 1;
+                    self.workers[place].running.insert(camera, (life, false));
+                    let (id, now) = (self.cameras[camera].clone(), self.now);
+                    if let Some(action) = self.workers[place].mind.fenced(&id, now) {
+                        self.act(place, action);
+                    }
+                } else {
+                    let id = self.cameras[camera].clone();
+                    self.workers[place].mind.streaming(&id, true);
+                }
+            }
+            _ => return,
+        }
+        self.at(PUBLISH, Happening::Publishes { worker: place, camera, life });
+    }
+
+    /// Owners that two workers believe to be at once: none, or the fence must tell them apart.
+    pub fn contested(&self) -> usize {
+        let mut seen = BTreeSet::new();
+        let mut twice = BTreeSet::new();
+        for worker in self.workers.iter().filter(|w| w.alive) {
+            for (camera, _) in worker.running.iter().filter(|(_, (_, tells))| *tells) {
+                if !seen.insert(*camera) {
+                    twice.insert(*camera);
+                }
+            }
+        }
+        twice.len()
+    }
+}
+
+#[cfg(test)]
+#[path = "simulation_tests.rs"]
+mod tests;

@@ -1,0 +1,430 @@
+//! Runs this worker's share of the cluster's cameras: what the coordinator decides becomes claims, cameras that run, and a log taken over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    camera::{CameraSpec, CameraState},
+    cluster::{
+        Action, Coordinator, Lease, Owner, Registry, RegistryError,
+        registry::{Claimed, Note},
+    },
+    event::{EventKind, EventLogError, NewEvent},
+    ids::{CameraId, EventId, WorkerId},
+    pipeline::{
+        fleet::{Fleet, FleetError},
+        outbox::Outbox,
+    },
+    store::nats::{
+        ClusterStore,
+        statuses::{NatsStatuses, Statuses},
+    },
+    telemetry, time,
+};
+
+/// How often cameras are thought about without a reason.
+const TICK: Duration = Duration::from_millis(250);
+/// Pause before something that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often statuses are told that have not changed in what people read first.
+const TELL: Duration = Duration::from_secs(5);
+/// Notes that are taken together at most.
+const TOGETHER: usize = 4096;
+
+/// What a worker is made of.
+pub(super) struct Worker {
+    pub(super) me: WorkerId,
+    pub(super) store: Arc<ClusterStore>,
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) statuses: Arc<NatsStatuses>,
+    pub(super) fleet: Fleet,
+    pub(super) outbox: Outbox,
+    /// How long a lease lasts.
+    pub(super) lease: Duration,
+    /// Cameras that it takes.
+    pub(super) capacity: f64,
+}
+
+/// Something that was begun has ended.
+enum Done {
+    Renewed(Result<(), RegistryError>),
+    Watching(Result<mpsc::Receiver<Note>, RegistryError>),
+    Followed(Result<Vec<CameraSpec>, FleetError>),
+    Claimed(CameraId, Result<Claimed, RegistryError>),
+    TakenOver(CameraId, Result<(), EventLogError>),
+    /// A camera was started or stopped.
+    Moved(CameraId),
+    Told,
+}
+
+/// A camera's task here: what it is to become, and whether that is being done.
+#[derive(Default)]
+struct Place {
+    run: bool,
+    moving: bool,
+    runs: bool,
+}
+
+struct Work {
+    parts: Worker,
+    mind: Coordinator,
+    epoch: u64,
+    began: Instant,
+    notes: Option<mpsc::Receiver<Note>>,
+    doing: JoinSet<Done>,
+    places: BTreeMap<CameraId, Place>,
+    /// Claims whose log is to be taken over.
+    claims: BTreeMap<CameraId, u64>,
+    taking: BTreeSet<CameraId>,
+    asking_watch: bool,
+    renewing: bool,
+    following: bool,
+    telling: bool,
+    renewed: Option<Instant>,
+    told: (Option<Instant>, BTreeMap<CameraId, CameraState>),
+    draining: bool,
+    trouble: bool,
+}
+
+impl Worker {
+    /// Works until `stop`. From `leaving` on it takes no camera and hands over those that it has; `left` is true once it has none, or nobody is
+    /// there to take them.
+    pub(super) async fn run(self, leaving: CancellationToken, left: watch::Sender<bool>, stop: CancellationToken) {
+        // Told apart from every earlier process of this name.
+        let epoch = u64::try_from(time::now().as_microsecond()).unwrap_or(1);
+        let mut changes = self.store.changes();
+        let mut work = Work {
+            mind: Coordinator::new(self.me.clone(), epoch, self.lease),
+            parts: self,
+            epoch,
+            began: Instant::now(),
+            notes: None,
+            doing: JoinSet::new(),
+            places: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            taking: BTreeSet::new(),
+            asking_watch: false,
+            renewing: false,
+            following: false,
+            telling: false,
+            renewed: None,
+            told: Default::default(),
+            draining: false,
+            trouble: false,
+        };
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        changes.mark_changed();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = leaving.cancelled(), if !work.draining => {
+                    work.draining = true;
+                    work.renew();
+                }
+                note = next(&mut work.notes) => work.hear(note),
+                Ok(()) = changes.changed(), if !work.following => work.follow(),
+                Some(done) = work.doing.join_next(), if !work.doing.is_empty() => match done {
+                    Ok(done) => work.done(done),
+                    Err(error) => tracing::error!(%error, "a step of the worker failed"),
+                },
+                _ = tick.tick() => work.tick(),
+            }
+            work.think();
+            if work.draining && (work.mind.owned().next().is_none() || work.mind.others() == 0) {
+                left.send_replace(true);
+            }
+        }
+        work.doing.shutdown().await;
+        if let Err(error) = work.parts.registry.leave().await {
+            tracing::warn!(%error, "the lease could not be taken back; it ends on its own");
+        }
+    }
+}
+
+async fn next(notes: &mut Option<mpsc::Receiver<Note>>) -> Option<Note> {
+    match notes {
+        Some(notes) => notes.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Work {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn hear(&mut self, note: Option<Note>) {
+        let Some(first) = note else {
+            self.notes = None;
+            self.mind.begin_anew();
+            return;
+        };
+        self.note(first);
+        for _ in 0..TOGETHER {
+            let Some(Ok(note)) = self.notes.as_mut().map(mpsc::Receiver::try_recv) else { return };
+            self.note(note);
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Worker(name, lease) => self.mind.worker(name, lease),
+            Note::Owner(camera, owner) => self.mind.owner(camera, owner),
+            Note::Complete => self.mind.complete(self.began.elapsed()),
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.renewed.is_none_or(|at| at.elapsed() >= self.parts.lease / 3) {
+            self.renew();
+        }
+        if self.notes.is_none() && !self.asking_watch {
+            self.asking_watch = true;
+            let registry = self.parts.registry.clone();
+            self.doing.spawn(async move {
+                let watching = registry.watch().await;
+                if watching.is_err() {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Done::Watching(watching)
+            });
+        }
+        let warming: Vec<CameraId> = self.mind.warming().cloned().collect();
+        for camera in warming {
+            let streams = self.parts.fleet.get(&camera).is_some_and(|view| view.status.state == CameraState::Streaming);
+            self.mind.streaming(&camera, streams);
+        }
+        let owned: Vec<CameraId> = self.mind.owned().cloned().collect();
+        for camera in &owned {
+            let busy = self.taking.contains(camera) || self.claims.contains_key(camera);
+            if !busy && !self.parts.store.owns(camera) {
+                // The log refused an event: perhaps it is not ours any more.
+                self.parts.outbox.hold(camera);
+                let now = self.now();
+                if let Some(action) = self.mind.fenced(camera, now) {
+                    self.act(action);
+                }
+            }
+        }
+        telemetry::workers_and_cameras(self.mind.others() + 1, owned.len());
+        self.tell();
+    }
+
+    fn renew(&mut self) {
+        if std::mem::replace(&mut self.renewing, true) {
+            return;
+        }
+        self.renewed = Some(Instant::now());
+        let lease = Lease { epoch: self.epoch, capacity: self.parts.capacity, draining: self.draining };
+        let registry = self.parts.registry.clone();
+        self.doing.spawn(async move { Done::Renewed(registry.renew(&lease).await) });
+    }
+
+    fn follow(&mut self) {
+        self.following = true;
+        let fleet = self.parts.fleet.clone();
+        self.doing.spawn(async move { Done::Followed(fleet.follow().await) });
+    }
+
+    /// Says how the cameras fare: at once when a state changes, else now and then.
+    fn tell(&mut self) {
+        let views = self.parts.fleet.list().into_iter().filter(|view| self.parts.fleet.runs(&view.spec.id));
+        let statuses: Statuses = views.map(|view| (view.spec.id, view.status)).collect();
+        let states: BTreeMap<CameraId, CameraState> = statuses.iter().map(|(id, s)| (id.clone(), s.state)).collect();
+        let due = self.told.0.is_none_or(|at| at.elapsed() >= TELL);
+        if self.telling || !(due || states != self.told.1) {
+            return;
+        }
+        self.telling = true;
+        self.told = (Some(Instant::now()), states);
+        let (board, me) = (self.parts.statuses.clone(), self.parts.me.clone());
+        self.doing.spawn(async move {
+            if let Err(error) = board.tell(&me, &statuses).await {
+                tracing::debug!(%error, "statuses could not be told");
+            }
+            Done::Told
+        });
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Renewed(outcome) => {
+                self.renewing = false;
+                match outcome {
+                    Ok(()) => {
+                        self.mind.renewed();
+                        if std::mem::take(&mut self.trouble) {
+                            tracing::info!("the worker's lease is written again");
+                        }
+                    }
+                    Err(error) => {
+                        if !std::mem::replace(&mut self.trouble, true) {
+                            tracing::error!(%error, "the worker's lease can't be written; its cameras go on until others take them");
+                        }
+                    }
+                }
+                if self.draining && self.renewed.is_some_and(|at| at.elapsed() < TICK) {
+                    return;
+                }
+            }
+            Done::Watching(outcome) => {
+                self.asking_watch = false;
+                if let Ok(notes) = outcome {
+                    self.mind.begin_anew();
+                    self.notes = Some(notes);
+                }
+            }
+            Done::Followed(outcome) => {
+                self.following = false;
+                match outcome {
+                    Ok(specs) => self.mind.cameras(specs.into_iter().filter(|s| s.enabled).map(|s| s.id)),
+                    Err(error) => tracing::error!(%error, "registered cameras can't be read"),
+                }
+            }
+            Done::Claimed(camera, outcome) => {
+                let now = self.now();
+                if let Some(action) = self.mind.claimed(&camera, outcome.ok(), now) {
+                    self.act(action);
+                }
+            }
+            Done::TakenOver(camera, outcome) => self.taken_over(camera, outcome),
+            Done::Moved(camera) => {
+                if let Some(place) = self.places.get_mut(&camera) {
+                    place.moving = false;
+                }
+                self.settle(camera);
+            }
+            Done::Told => self.telling = false,
+        }
+    }
+
+    fn think(&mut self) {
+        let now = self.now();
+        for action in self.mind.plan(now) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Warm(camera) => {
+                tracing::info!(%camera, "the camera is warmed up, to be taken over");
+                self.parts.outbox.hold(&camera);
+                self.places.entry(camera.clone()).or_default().run = true;
+                self.settle(camera);
+            }
+            Action::Claim { camera, over } => {
+                let registry = self.parts.registry.clone();
+                let owner = Owner { worker: self.parts.me.clone(), epoch: self.epoch };
+                self.doing.spawn(async move {
+                    let outcome = registry.claim(&camera, &owner, over).await;
+                    Done::Claimed(camera, outcome)
+                });
+            }
+            Action::Run { camera, revision } => {
+                tracing::info!(%camera, revision, "the camera is this worker's");
+                self.parts.outbox.hold(&camera);
+                self.claims.insert(camera.clone(), revision);
+                self.places.entry(camera.clone()).or_default().run = true;
+                self.settle(camera.clone());
+                self.take_over(camera);
+            }
+            Action::Drop(camera) => {
+                tracing::info!(%camera, "the camera is another worker's, or nobody's");
+                // First, so that nothing is told of its end here: it goes on elsewhere.
+                self.parts.store.give_up(&camera);
+                self.parts.outbox.hold(&camera);
+                self.claims.remove(&camera);
+                self.places.entry(camera.clone()).or_default().run = false;
+                self.settle(camera);
+            }
+        }
+    }
+
+    /// Starts or stops a camera, one step at a time.
+    fn settle(&mut self, camera: CameraId) {
+        let Some(place) = self.places.get_mut(&camera) else { return };
+        if place.moving {
+            return;
+        }
+        if place.run == place.runs {
+            if !place.run {
+                self.parts.outbox.discard(&camera);
+                self.places.remove(&camera);
+            }
+            return;
+        }
+        (place.moving, place.runs) = (true, place.run);
+        let (fleet, run) = (self.parts.fleet.clone(), place.run);
+        self.doing.spawn(async move {
+            if run {
+                fleet.take(&camera).await;
+            } else {
+                fleet.leave(&camera).await;
+            }
+            Done::Moved(camera)
+        });
+    }
+
+    fn take_over(&mut self, camera: CameraId) {
+        let Some(claim) = self.claims.get(&camera).copied() else { return };
+        if !self.taking.insert(camera.clone()) {
+            return;
+        }
+        let labels = self.parts.fleet.get(&camera).map(|view| view.spec.labels).unwrap_or_default();
+        let first = NewEvent {
+            camera_state: Some(CameraState::Connecting.as_str().to_owned()),
+            reason: format!(
+                "worker {} runs this camera from here on; appearances of before do not go on",
+                self.parts.me
+            ),
+            ..NewEvent::new(EventId::generate(), EventKind::CameraState, camera.clone(), labels, time::now())
+        };
+        let (store, outbox) = (self.parts.store.clone(), self.parts.outbox.clone());
+        self.doing.spawn(async move {
+            let outcome = store.take_over(&camera, claim, first).await.map(drop);
+            match &outcome {
+                Ok(()) => outbox.release(&camera).await,
+                Err(EventLogError::Fenced(_)) => {}
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+            Done::TakenOver(camera, outcome)
+        });
+    }
+
+    fn taken_over(&mut self, camera: CameraId, outcome: Result<(), EventLogError>) {
+        self.taking.remove(&camera);
+        // It was dropped meanwhile.
+        if !self.claims.contains_key(&camera) {
+            self.parts.store.give_up(&camera);
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                self.claims.remove(&camera);
+            }
+            Err(EventLogError::Fenced(_)) => {
+                self.claims.remove(&camera);
+                let now = self.now();
+                if let Some(action) = self.mind.fenced(&camera, now) {
+                    self.act(action);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%camera, %error, "the camera's log is not taken over yet; it is tried again");
+                self.take_over(camera);
+            }
+        }
+    }
+}

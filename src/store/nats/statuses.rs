@@ -1,0 +1,78 @@
+//! How cameras fare, told by each worker of its own, for those who are asked and do not run them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_nats::jetstream::{
+    Context,
+    kv::{Operation, Store},
+    message::PublishMessage,
+};
+use futures::StreamExt;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{ClusterStore, fault::LIMIT, registry};
+use crate::{
+    camera::CameraStatus,
+    cluster::RegistryError,
+    ids::{CameraId, WorkerId},
+    store::StoreError,
+};
+
+/// Words of workers on their way.
+const WORDS: usize = 256;
+
+/// The statuses of one worker's cameras.
+pub type Statuses = BTreeMap<CameraId, CameraStatus>;
+
+/// Where statuses are told. What is written ends on its own.
+pub struct NatsStatuses {
+    js: Context,
+    bucket: Store,
+    lives: Duration,
+}
+
+impl NatsStatuses {
+    /// Statuses beside a store; what a worker said is forgotten after `lives`.
+    ///
+    /// # Errors
+    /// When the bucket can't be made.
+    pub async fn open(store: &ClusterStore, copies: usize, lives: Duration) -> Result<Self, StoreError> {
+        let js = store.jetstream().clone();
+        let bucket = registry::bucket(&js, format!("{}-statuses", store.name()), copies, true).await?;
+        Ok(Self { js, bucket, lives })
+    }
+
+    /// Tells how a worker's cameras fare.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    pub async fn tell(&self, worker: &WorkerId, statuses: &Statuses) -> Result<(), RegistryError> {
+        let failed = |error: &dyn std::fmt::Display| RegistryError(error.to_string());
+        let value = serde_json::to_vec(statuses).map_err(|e| failed(&e))?;
+        let message = PublishMessage::build().payload(value.into()).ttl(self.lives);
+        let published = async { self.js.send_publish(format!("{}{worker}", self.bucket.prefix), message).await?.await };
+        let done = tokio::time::timeout(LIMIT, published).await.map_err(|e| failed(&e))?;
+        done.map(drop).map_err(|e| failed(&e))
+    }
+
+    /// What every worker says, from its last word on. The channel ends with the watch; the task is the caller's.
+    ///
+    /// # Errors
+    /// When it can't be heard.
+    pub async fn hear(&self) -> Result<(mpsc::Receiver<(WorkerId, Statuses)>, JoinHandle<()>), RegistryError> {
+        let failed = |error: &dyn std::fmt::Display| RegistryError(error.to_string());
+        let begun = tokio::time::timeout(LIMIT, self.bucket.watch_with_history(">")).await.map_err(|e| failed(&e))?;
+        let mut entries = begun.map_err(|e| failed(&e))?;
+        let (words, heard) = mpsc::channel(WORDS);
+        let hearing = tokio::spawn(async move {
+            while let Some(Ok(entry)) = entries.next().await {
+                let Ok(worker) = entry.key.parse::<WorkerId>() else { continue };
+                let said = (entry.operation == Operation::Put).then(|| serde_json::from_slice(&entry.value).ok());
+                if words.send((worker, said.flatten().unwrap_or_default())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok((heard, hearing))
+    }
+}
