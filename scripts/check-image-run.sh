@@ -14,7 +14,7 @@ shift 2
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 mount --bind "$data" "$root/var/lib/visage"
-mount -t tmpfs -o mode=1777 tmp "$root/tmp"
+mount -t tmpfs -o mode=1777,noexec,nosuid,nodev tmp "$root/tmp"
 mount -t proc proc "$root/proc"
 mount --bind /dev "$root/dev"
 exec chroot --userspec=65532:65532 "$root" /usr/local/bin/visage "$@"
@@ -79,4 +79,5 @@ wait "$server" || ended=$?
 [ "$ended" -eq 0 ] || wrong "the server ended with $ended"
 contained backup create /var/lib/visage/stopped.tgz
 contained backup check /var/lib/visage/stopped.tgz
+contained backup restore /var/lib/visage/stopped.tgz --replace
 echo "── the image's stages are sound"

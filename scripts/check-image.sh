@@ -28,9 +28,18 @@ cp -a "$base" "$root"
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 inside() { chroot "$root" /usr/bin/env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin "$@"; }
 
+# As in the images of Debian: no sync after each package.
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
+say "packages of all stages: are they there?"
+inside apt-get update >"$folder/runtime.log" 2>&1
+sed -e ':a' -e '/\\$/N; s/\\\n//; ta' deploy/docker/Dockerfile | sed -n 's/.*no-install-recommends \([^&]*\).*/\1/p' | while read -ra packages; do
+  inside apt-get install --simulate --no-install-recommends "${packages[@]}" </dev/null >>"$folder/runtime.log" 2>&1 || { tail -n 5 "$folder/runtime.log" >&2; exit 1; }
+  echo "${packages[*]}"
+done
+
 say "stage runtime: deploy/docker/runtime.sh"
 cp deploy/docker/runtime.sh deploy/docker/trim.sh "$root/"
-inside sh /runtime.sh >"$folder/runtime.log" 2>&1 || { tail -n 20 "$folder/runtime.log" >&2; exit 1; }
+inside sh /runtime.sh >>"$folder/runtime.log" 2>&1 || { tail -n 20 "$folder/runtime.log" >&2; exit 1; }
 simulator=
 if readelf -d "$binary" | grep -q libgstrtspserver; then
   simulator=yes
@@ -52,7 +61,7 @@ say "stage full: deploy/docker/trim.sh"
 before=$(du -sm "$root" | cut -f1)
 inside sh /trim.sh
 rm -f "$root/runtime.sh" "$root/trim.sh"
-echo "$before MiB before, $(du -sm "$root" | cut -f1) MiB after; programs: $(find "$root/usr/bin" "$root/usr/sbin" "$root/usr/local/bin" -mindepth 1 -printf '%f ')"
+echo "$before MiB before, $(du -sm "$root" | cut -f1) MiB after; GStreamer's plugins: $(find "$root/usr/lib" -path '*/gstreamer-1.0/*.so' | wc -l); programs: $(find "$root/usr/bin" "$root/usr/sbin" "$root/usr/local/bin" -mindepth 1 -printf '%f ')"
 [ ! -e "$root/bin/sh" ] || { echo "check-image: a shell is left" >&2; exit 1; }
 
 say "the program: its own user, nothing can be written but its data folder and /tmp"
