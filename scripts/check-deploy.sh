@@ -48,6 +48,17 @@ grep -q 'WITHOUT ENCRYPTION' "$work/notes" || wrong "the notes keep still about 
 helm package "$chart" --destination "$work" >/dev/null
 if tar -tzf "$work"/visage-*.tgz | grep -q '/ci/'; then wrong "the package carries the values of the checks"; fi
 
+# Versions that are written down more than once.
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+grep -qF "appVersion: \"$version\"" "$chart/Chart.yaml" || wrong "Chart.yaml: appVersion is not $version, as Cargo.toml says"
+grep -qF "image: visage:$version" deploy/compose.yaml || wrong "compose.yaml: the image is not visage:$version"
+runtime=$(sed -n 's/.*onnxruntime==\([0-9.]*\) .*/\1/p' scripts/setup-onnxruntime.sh)
+grep -q "^onnxruntime-gpu==$runtime " deploy/docker/cuda-requirements.txt || wrong "cuda-requirements.txt: ONNX Runtime is not $runtime, as for the CPU"
+for image in nats qdrant; do
+  named=$(sed -n "/^$image:/,/^[a-z]/s/^  image: //p" "$chart/values.yaml")
+  grep -qF "image: $named" deploy/compose.yaml || wrong "compose.yaml: $image is not $named, as in the chart"
+done
+
 hadolint deploy/docker/Dockerfile
 for script in deploy/docker/*.sh; do bash -n "$script"; done
 cd deploy
