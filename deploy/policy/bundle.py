@@ -5,6 +5,8 @@ import tomllib
 
 from .pods import containers, pod_of
 
+# Of what Kubernetes puts something behind the name, or makes labels and host names of it.
+LONGEST = {"CronJob": 52, "StatefulSet": 52, "Service": 63, "Job": 63, "Deployment": 63, "Pod": 63}
 OURS = ("server", "ingest", "api")
 
 
@@ -186,6 +188,16 @@ def labelled(bundle):
             yield f"{name(thing)}: has no label {', '.join(missing)}"
 
 
+def names_fit(bundle):
+    for thing in bundle.things:
+        own, longest = thing["metadata"]["name"], LONGEST.get(thing["kind"], 253)
+        if len(own) > longest or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", own):
+            yield f"{name(thing)}: the name has more than {longest} characters, or others than a-z, 0-9 and -"
+    seen = [name(thing) for thing in bundle.things]
+    for twice in sorted({one for one in seen if seen.count(one) > 1}):
+        yield f"{twice}: is made twice"
+
+
 def accounts_without_token(bundle):
     for thing in bundle.of("ServiceAccount"):
         if thing.get("automountServiceAccountToken") is not False:
@@ -212,5 +224,5 @@ def settings_are_toml(bundle):
 
 RULES = [
     known_secrets, known_config, known_claims, known_accounts, hooks_find_theirs, selectors, service_ports, governing_services,
-    scaled, evictable, fenced, labelled, accounts_without_token, no_rights, settings_are_toml,
+    scaled, evictable, fenced, labelled, names_fit, accounts_without_token, no_rights, settings_are_toml,
 ]

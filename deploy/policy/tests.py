@@ -127,6 +127,8 @@ BROKEN = [
     ("scaled", lambda things: scale(things)["scaleTargetRef"].update(name="slip")), ("scaled", lambda things: scale(things)["metrics"][0]["pods"]["metric"].update(name="slip")),
     ("scaled", lambda things: (scale(things), things["StatefulSet/visage"]["spec"].update(replicas=1))),
     ("evictable", of("PodDisruptionBudget/visage", "spec.selector.matchLabels", {"a": "b"})), ("fenced", of("NetworkPolicy/visage", "spec.policyTypes", ["Ingress"])),
+    ("names_fit", of("Service/names", "metadata.name", "n" * 64)), ("names_fit", of("Service/names", "metadata.name", "Names")),
+    ("names_fit", lambda things: things.update(twice=copy.deepcopy(things["Service/names"]))),
     ("labelled", of("Service/names", "metadata.labels", {})), ("accounts_without_token", of("ServiceAccount/visage", "automountServiceAccountToken", True)),
     ("no_rights", lambda things: things.update(role={"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta("r"), "rules": []})),
     ("settings_are_toml", of("ConfigMap/visage", "data", {"visage.toml": "[server\n"})), ("settings_are_toml", of("ConfigMap/visage", "data", {"visage.toml": "api_key = \"abc\"\n"})),
