@@ -20,7 +20,7 @@ say() { echo "── $*"; }
 if [ ! -f "$folder/base.done" ]; then
   say "debootstrap"
   rm -rf "$base"
-  debootstrap --variant=minbase bookworm "$base" http://deb.debian.org/debian >"$folder/debootstrap.log"
+  debootstrap --variant=minbase bookworm "$base" >"$folder/debootstrap.log"
   touch "$folder/base.done"
 fi
 rm -rf "$root"
