@@ -12,7 +12,7 @@ SECONDS_EACH ?= 30
 # Golden pictures that are not part of the project; their tests say so when they are skipped.
 export VISAGE_TESTDATA ?= $(abspath $(wildcard ../shared/testdata))
 
-.PHONY: help setup build demo test test-qdrant chaos load reconnects faults fuzz lint clean
+.PHONY: help setup build demo test test-qdrant chaos load reconnects faults fuzz lint deploy-lint clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,11 +64,14 @@ load: setup ## Holds many subscribers that do not read beside one that does (mak
 fuzz: setup ## Mutates what parsers read (make fuzz SECONDS_EACH=300; see fuzz/README.md)
 	VISAGE_FUZZ_SECONDS=$(SECONDS_EACH) cargo test --locked --test fuzz -- --nocapture
 
-lint: $(STAMPS)/debian $(STAMPS)/buf ## Format, clippy, docs, proto lint; warnings are errors
+lint: $(STAMPS)/debian $(STAMPS)/buf deploy-lint ## Format, clippy, docs, proto lint, deploy; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 	cd proto && ../$(CACHE)/tools/buf lint
+
+deploy-lint: $(STAMPS)/deploy-tools ## Renders the Helm chart and judges it, compose.yaml and the Dockerfile; no cluster, no network
+	scripts/check-deploy.sh
 
 clean: ## Removes what was built and fetched (Debian packages stay)
 	rm -rf target $(CACHE) demo-out
@@ -87,4 +90,8 @@ $(STAMPS)/fixtures: scripts/setup-fixtures.sh scripts/fetch.sh | $(STAMPS)/debia
 
 $(STAMPS)/buf: scripts/setup-buf.sh scripts/fetch.sh | $(STAMPS)/debian
 	scripts/setup-buf.sh $(CACHE)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/deploy-tools: scripts/setup-deploy-tools.sh scripts/deploy-requirements.txt scripts/fetch.sh | $(STAMPS)/debian
+	scripts/setup-deploy-tools.sh $(CACHE)
 	@mkdir -p $(STAMPS) && touch $@

@@ -138,7 +138,7 @@ impl Alert {
 fn alerts() -> Vec<Alert> {
     let mut alerts: Vec<Alert> = Vec::new();
     let mut folded: Option<(String, usize)> = None;
-    for line in include_str!("../../deploy/prometheus/alerts.yaml").lines() {
+    for line in include_str!("../../deploy/helm/visage/files/alerts.yaml").lines() {
         let indent = line.len() - line.trim_start().len();
         if let (Some((key, deeper)), Some(alert)) = (&folded, alerts.last_mut())
             && indent > *deeper
@@ -193,7 +193,7 @@ fn every_alert_says_what_it_means_and_what_to_do() {
 
 /// Queries of the dashboard with the labels that their legends show.
 fn dashboard() -> Vec<(String, BTreeSet<String>)> {
-    let text = include_str!("../../deploy/grafana/visage.json");
+    let text = include_str!("../../deploy/helm/visage/files/dashboard.json");
     let dashboard: serde_json::Value = serde_json::from_str(text).unwrap();
     let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
