@@ -6,13 +6,14 @@ CACHE := .cache
 STAMPS := $(CACHE)/stamps
 ARGS ?=
 KILLS ?= 50
+WORKERS ?= 3
 TIMES ?= 0
 SUBSCRIBERS ?= 1000
 SECONDS_EACH ?= 30
 # Golden pictures that are not part of the project; their tests say so when they are skipped.
 export VISAGE_TESTDATA ?= $(abspath $(wildcard ../shared/testdata))
 
-.PHONY: help setup build demo test test-qdrant chaos load reconnects faults fuzz lint deploy-lint clean
+.PHONY: help setup build demo test test-qdrant test-cluster chaos load reconnects faults fuzz lint deploy-lint clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,14 @@ chaos: setup ## Kills the server at random moments under load and counts what is
 	target/debug/visage models pull retinaface-mnet025 dlib-resnet
 	VISAGE_CHAOS_KILLS=$(KILLS) VISAGE_CHAOS_REPORT=$(abspath target/chaos.json) cargo test --locked --test suite chaos
 	@cat target/chaos.json
+
+# Ends with one line of JSON: {"workers", "kills", "failover_s": {"p50", "max"}, "events", "lost", "doubled"}.
+test-cluster: setup ## Kills and stops workers and gateways of a cluster on a real NATS server (make test-cluster KILLS=30 WORKERS=3)
+	cargo test --locked --no-run
+	target/debug/visage models pull retinaface-mnet025 dlib-resnet
+	VISAGE_CLUSTER_TEST_KILLS=$(KILLS) VISAGE_CLUSTER_TEST_WORKERS=$(WORKERS) VISAGE_CLUSTER_TEST_REPORT=$(abspath target/cluster.json) \
+		cargo test --locked --test suite cluster::
+	@cat target/cluster.json
 
 # Ends with one line of JSON: threads, open files, memory and CPU before and after.
 reconnects: setup ## Connects to cameras again and again and counts what is left behind (make reconnects TIMES=1000)

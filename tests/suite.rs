@@ -26,6 +26,8 @@ mod cameras;
 mod chaos;
 #[path = "suite/classifier.rs"]
 mod classifier;
+#[path = "suite/cluster.rs"]
+mod cluster;
 #[path = "suite/command_line.rs"]
 mod command_line;
 #[path = "suite/disk.rs"]
@@ -44,6 +46,8 @@ mod liveness;
 mod load;
 #[path = "suite/main_job.rs"]
 mod main_job;
+#[path = "suite/nats.rs"]
+mod nats;
 #[path = "suite/observability.rs"]
 mod observability;
 #[path = "suite/oidc.rs"]

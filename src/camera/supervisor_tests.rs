@@ -206,7 +206,7 @@ async fn a_refused_transport_is_followed_by_the_other_and_an_outage_is_not() {
 async fn a_camera_that_takes_no_transport_is_refused() {
     let mut run = run(true, &[Plan::Ends(0, Cause::Transport), Plan::Ends(0, Cause::Transport)]);
     let status = run.until(CameraState::Refused).await;
-    assert_eq!((status.reason.unwrap().code, status.reconnects), ("transport", 2));
+    assert_eq!((&*status.reason.unwrap().code, status.reconnects), ("transport", 2));
     run.end().await;
 }
 

@@ -192,7 +192,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => local::simulate::run(args).await.map(|()| OK).map_err(Failure::from),
         Command::Audit(args) => local::audit::run(args, io),
-        Command::Token(args) => local::token::run(args, io),
+        Command::Token(args) => local::token::run(args, io).await,
         Command::Backup(args) => local::backup::run(args, io).await,
         Command::Models(args) => local::models::run(args, globals.json).await.map(|()| OK).map_err(Failure::from),
         Command::Eval(command) => local::eval::run(command, io).await,

@@ -217,6 +217,11 @@ impl Simulation {
         self.now = until;
     }
 
+    /// How long a lease lasts.
+    pub fn lease(&self) -> Duration {
+        self.size.lease
+    }
+
     /// Cameras whose events somebody may tell.
     pub fn watched(&self) -> usize {
         let tells = |camera: usize, (place, life): (usize, u64)| {

@@ -1,4 +1,4 @@
-//! `visage token`: API tokens of a data folder, also while a server works there.
+//! `visage token`: API tokens of a data folder, also while a server works there, or of a cluster.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,9 +16,12 @@ use crate::{
         output::{Ink, Io, cell},
         parse,
     },
-    config::Config,
+    config::{Config, types::StoreMode},
     ids::TokenName,
-    store::sqlite::tokens::{TokenBook, TokenBookError},
+    store::{
+        nats::tokens::ClusterTokens,
+        sqlite::tokens::{TokenBook, TokenBookError},
+    },
     time::{Timestamp, now},
 };
 
@@ -66,26 +69,62 @@ enum Command {
 ///
 /// # Errors
 /// When the data folder can't be used, the name is taken, or there is no such token.
-pub fn run(args: Args, io: &mut Io<'_>) -> Outcome {
+pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     let config = args.folder.config()?;
     match args.command {
         Command::Create { name, role, camera_labels, expires } => {
             let created = now();
             let expires = ends(created, expires)?;
             let scope = scope(camera_labels)?;
-            create(&config, New { name, role, scope, created, expires }, io)
+            create(&config, New { name, role, scope, created, expires }, io).await
         }
-        Command::List { all } => list(&config, all, io),
+        Command::List { all } => list(&config, all, io).await,
         Command::Revoke { name } => {
-            let mut book = existing(&config)?;
-            let revoke = || book.revoke(&name, now());
-            let revoked = recorded(&config, "token revoke", &name, revoke)?;
+            let mut book = existing(&config).await?;
+            let revoked = recorded(&config, "token revoke", &name, book.revoke(&name, now())).await?;
             if io.json {
                 io.object(&value(&revoked))?;
             } else {
                 io.line(format!("{name} is revoked; a running server refuses it within three seconds"))?;
             }
             Ok(OK)
+        }
+    }
+}
+
+/// Where the tokens are.
+enum Book {
+    Folder(TokenBook),
+    Cluster(ClusterTokens),
+}
+
+impl Book {
+    async fn open(config: &Config) -> Result<Self, TokenBookError> {
+        let (dir, storage) = (&config.server.data_dir, &config.storage);
+        Ok(match config.store {
+            StoreMode::Embedded => Self::Folder(TokenBook::open(dir, storage)?),
+            StoreMode::Cluster => Self::Cluster(ClusterTokens::open(&config.cluster, dir, storage).await?),
+        })
+    }
+
+    async fn list(&self, all: bool) -> Result<Vec<Token>, TokenBookError> {
+        match self {
+            Self::Folder(book) => book.list(all),
+            Self::Cluster(book) => book.list(all).await,
+        }
+    }
+
+    async fn add(&mut self, token: &Token) -> Result<(), TokenBookError> {
+        match self {
+            Self::Folder(book) => book.add(token),
+            Self::Cluster(book) => book.add(token).await,
+        }
+    }
+
+    async fn revoke(&mut self, name: &TokenName, now: Timestamp) -> Result<Token, TokenBookError> {
+        match self {
+            Self::Folder(book) => book.revoke(name, now),
+            Self::Cluster(book) => book.revoke(name, now).await,
         }
     }
 }
@@ -119,11 +158,11 @@ fn scope(labels: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Fail
 }
 
 /// Does something to a token with a record of it before and after; what can't be recorded is not done, unless `audit.on_failure` says so.
-fn recorded<T>(
+async fn recorded<T>(
     config: &Config,
     method: &str,
     name: &TokenName,
-    change: impl FnOnce() -> Result<T, TokenBookError>,
+    change: impl Future<Output = Result<T, TokenBookError>>,
 ) -> Result<T, Failure> {
     let mut ledger = Ledger::of(&config.server.data_dir, config.audit.file_bytes);
     let record = |outcome: &str| Entry::local(now(), method, format!("tokens/{name}"), outcome);
@@ -138,7 +177,7 @@ fn recorded<T>(
         (Ok(()), _) => Ok(()),
     };
     write(begun.clone())?;
-    let done = change();
+    let done = change.await;
     // What has happened is told, also where its end can't be recorded.
     if let Err(failure) = write(ended(if done.is_ok() { "OK" } else { "FAILED" })) {
         tracing::warn!(error = failure.message, "the end of this is not in the audit log");
@@ -146,14 +185,13 @@ fn recorded<T>(
     done.map_err(|e| anyhow::Error::from(e).into())
 }
 
-fn create(config: &Config, new: New, io: &mut Io<'_>) -> Outcome {
-    let dir = &config.server.data_dir;
+async fn create(config: &Config, new: New, io: &mut Io<'_>) -> Outcome {
     let text = TokenText::generate()
         .map_err(|e| Failure::new("the operating system gives no random numbers, so no token is made").because(&e))?;
     let New { name, role, scope, created, expires } = new;
     let token = Token { hash: text.hash(), name, role, scope, created, expires, used: None, revoked: None };
-    let mut book = TokenBook::open(dir, &config.storage).map_err(anyhow::Error::from)?;
-    recorded(config, "token create", &token.name, || book.add(&token))?;
+    let mut book = Book::open(config).await.map_err(anyhow::Error::from)?;
+    recorded(config, "token create", &token.name, book.add(&token)).await?;
     if io.json {
         let mut value = value(&token);
         value["token"] = text.expose().into();
@@ -165,10 +203,13 @@ fn create(config: &Config, new: New, io: &mut Io<'_>) -> Outcome {
         } else {
             format!(", for cameras with {}", Scope::of(&token.scope))
         };
+        let servers = match &book {
+            Book::Folder(_) => format!("servers with the data folder {}", config.server.data_dir.display()),
+            Book::Cluster(_) => format!("the cluster {}", config.cluster.name),
+        };
         io.remark(format!(
-            "token {} of the role {role}{cameras}{until}, for servers with the data folder {}; keep it, it is shown this once:",
-            token.name,
-            dir.display()
+            "token {} of the role {role}{cameras}{until}, for {servers}; keep it, it is shown this once:",
+            token.name
         ))?;
         // Alone on stdout: VISAGE_TOKEN=$(visage token create …).
         io.line(text.expose())?;
@@ -177,17 +218,17 @@ fn create(config: &Config, new: New, io: &mut Io<'_>) -> Outcome {
 }
 
 /// The tokens of a folder that is there: looking must not make one.
-fn existing(config: &Config) -> Result<TokenBook, Failure> {
+async fn existing(config: &Config) -> Result<Book, Failure> {
     let dir = &config.server.data_dir;
-    if !dir.is_dir() {
+    if config.store == StoreMode::Embedded && !dir.is_dir() {
         let message = format!("data folder {} does not exist", dir.display());
         return Err(Failure::new(message).hint("name the server's with --data-dir or VISAGE_DATA_DIR"));
     }
-    TokenBook::open(dir, &config.storage).map_err(|e| anyhow::Error::from(e).into())
+    Book::open(config).await.map_err(|e| anyhow::Error::from(e).into())
 }
 
-fn list(config: &Config, all: bool, io: &mut Io<'_>) -> Outcome {
-    let tokens = existing(config)?.list(all).map_err(anyhow::Error::from)?;
+async fn list(config: &Config, all: bool, io: &mut Io<'_>) -> Outcome {
+    let tokens = existing(config).await?.list(all).await.map_err(anyhow::Error::from)?;
     if io.json {
         for token in &tokens {
             io.object(&value(token))?;
@@ -256,7 +297,8 @@ mod tests {
         let Top::Token(args) = Cli::try_parse_from(line).unwrap().command else { panic!("another command") };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut io = Io { out: &mut out, err: &mut err, json, colour: false, progress: false };
-        run(args, &mut io).map(|_| String::from_utf8(out).unwrap())
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(run(args, &mut io)).map(|_| String::from_utf8(out).unwrap())
     }
 
     #[test]

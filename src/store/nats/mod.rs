@@ -18,7 +18,7 @@ pub mod registry;
 mod replica;
 mod settings;
 pub mod statuses;
-mod tokens;
+pub mod tokens;
 mod unknowns;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod rig;
 pub mod scene;
 pub mod setup;
+pub mod simulate;
 #[cfg(feature = "simulator")]
 pub mod stage;
 
@@ -45,6 +46,8 @@ pub enum Command {
     /// The gallery's search at several sizes, beside a bare scan.
     #[command(after_help = NOTES)]
     Match(matching::Args),
+    /// A cluster of any size on a made clock: what moves when workers come and go, and what it costs.
+    Simulate(simulate::Args),
     /// The whole server under simulated cameras, beside full decoding and the bare sessions.
     #[cfg(feature = "simulator")]
     Pipeline(pipeline::Args),
@@ -59,6 +62,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> Outcome {
         Command::Detect(args) => detect::run(args, io).await,
         Command::Embed(args) => embed::run(args, io).await,
         Command::Match(args) => matching::run(args, io).await,
+        Command::Simulate(args) => simulate::run(args, io).await,
         #[cfg(feature = "simulator")]
         Command::Pipeline(args) => pipeline::run(args, io).await,
         #[cfg(feature = "simulator")]
