@@ -196,16 +196,13 @@ impl ClusterStore {
 
     async fn up_to_date(&self) -> Result<(), Fault> {
         self.cluster.connected()?;
-        for source in [Source::People, Source::Cameras] {
-            let stream = self.cluster.bucket(source)?.stream();
-            let info = within(source.name(), stream.get_info()).await?;
-            self.applied(source, info.state.last_sequence).await?;
+        for source in [Source::People, Source::Faces, Source::Cameras] {
+            let bucket = self.cluster.bucket(source)?;
+            let last = bucket::last_of(bucket.stream(), &bucket.subject(">")).await?;
+            self.applied(source, last.map_or(0, |message| message.sequence)).await?;
         }
-        let info = within("events", self.cluster.events.get_info()).await?;
-        if info.state.messages > 0 {
-            let last = bucket::last_of(&self.cluster.events, &self.cluster.subject("*")).await?;
-            self.applied(Source::Events, last.map_or(0, |message| message.sequence)).await?;
-        }
+        let last = bucket::last_of(&self.cluster.events, &self.cluster.subject("*")).await?;
+        self.applied(Source::Events, last.map_or(0, |message| message.sequence)).await?;
         Ok(())
     }
 

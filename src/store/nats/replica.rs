@@ -118,7 +118,6 @@ impl Follower {
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
-                biased;
                 changed = connections.changed() => {
                     changed.map_err(|e| Fault::unavailable("connection", e))?;
                     return Ok(());

@@ -24,6 +24,7 @@ use crate::{
     face::Embedding,
     identity::{Calibration, EnrolledFace, FaceCrop, GalleryChange, Person},
     ids::{ModelId, PersonId},
+    store::StoreError,
     time::Timestamp,
 };
 
@@ -150,8 +151,28 @@ pub(in crate::store) fn fingerprint(probe: &Embedding) -> String {
     hex::encode(&hash[..16])
 }
 
+/// Whether nothing is kept.
+fn is_empty(c: &rusqlite::Connection) -> rusqlite::Result<bool> {
+    let sql =
+        "SELECT NOT (EXISTS (SELECT 1 FROM cameras) OR EXISTS (SELECT 1 FROM people) OR EXISTS (SELECT 1 FROM events)
+               OR EXISTS (SELECT 1 FROM tokens))";
+    c.query_row(sql, [], |r| r.get(0))
+}
+
 impl SqliteStore {
-    /// How far the replica of a log is; a replica of another log is emptied first.
+    /// Whether the database is a replica of a cluster: without the cluster its pictures are missing, and what is written to it is lost.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn is_replica(&self) -> Result<bool, StoreError> {
+        let asked = self.read(|c| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM replica WHERE source = 'log')";
+            Ok(c.query_row(sql, [], |r| r.get(0))?)
+        });
+        asked.await.map_err(|error| StoreError::Cluster(error.to_string()))
+    }
+
+    /// How far the replica of a log is; a replica of another log is emptied first. Data of a server without a cluster are refused.
     pub(in crate::store) async fn replica_of(&self, log_id: &str) -> Result<(Applied, Erased), CommandError> {
         let (log_id, vault, recent) = (log_id.to_owned(), self.vault.clone(), self.recent.clone());
         let latest = self.latest.clone();
@@ -159,6 +180,11 @@ impl SqliteStore {
         self.write(move |c| {
             let sql = "SELECT id FROM replica WHERE source = 'log' AND key = ''";
             let kept: Option<String> = c.query_row(sql, [], |r| r.get(0)).optional()?;
+            if kept.is_none() && !is_empty(c)? {
+                return Err(CommandError::Value(
+                    "the data folder holds data of a server without a cluster, which are not taken over; name another folder with --data-dir".into(),
+                ));
+            }
             if kept.as_deref() != Some(&log_id) {
                 recent.forget();
                 let transaction = c.transaction()?;

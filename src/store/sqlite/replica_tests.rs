@@ -26,9 +26,10 @@ fn said(position: u64, body: &NewEvent) -> Incoming {
 async fn a_replica_knows_how_far_it_is_and_is_emptied_for_another_log() {
     let dir = tempfile::tempdir().unwrap();
     let store = opened(dir.path());
-    store.append(vec![event(EventKind::Appeared)]).await.unwrap();
+    assert!(!store.is_replica().await.unwrap());
     let (applied, erased) = store.replica_of("log-1").await.unwrap();
-    assert_eq!((applied, *store.latest().borrow()), (Applied::default(), 0), "what was here is gone");
+    assert_eq!((applied, *store.latest().borrow()), (Applied::default(), 0));
+    assert!(store.is_replica().await.unwrap());
     let anna = anna();
     let changes = vec![
         told(Source::Cameras, 7, "door", Change::Camera(Box::new(camera("door")))),
@@ -56,9 +57,17 @@ async fn a_replica_knows_how_far_it_is_and_is_emptied_for_another_log() {
     assert_eq!(outcome.gallery, [GalleryChange::Person(anna.id)]);
     assert_eq!(store.counts().await.unwrap(), (0, 0));
     assert_eq!(store.revision_of(Source::Faces, "hash.f").await.unwrap(), None);
-    store.replica_of("log-2").await.unwrap();
+    let (applied, _) = store.replica_of("log-2").await.unwrap();
+    assert_eq!((applied, *store.latest().borrow()), (Applied::default(), 0), "what was here is gone");
     assert!(CameraStore::list(&store).await.unwrap().is_empty());
     store.close().await;
+    // What is no replica is not made one.
+    let dir = tempfile::tempdir().unwrap();
+    let own = opened(dir.path());
+    own.append(vec![event(EventKind::Appeared)]).await.unwrap();
+    assert!(own.replica_of("log-1").await.unwrap_err().to_string().contains("--data-dir"));
+    assert_eq!(own.read_after(0, 9).await.unwrap().len(), 1);
+    own.close().await;
 }
 
 #[tokio::test]
