@@ -183,17 +183,24 @@ fn walk(prefix: &str, dict: &Dict, leaf: &mut impl FnMut(&str, &Value)) {
 
 /// Keys that no section knows, each with the nearest known one.
 fn unknown_keys(figment: &Figment) -> Vec<String> {
-    let mut known = Vec::new();
+    // Tables of the user's own words have any keys.
+    let (mut known, mut tables) = (Vec::new(), Vec::new());
     if let Ok(data) = Figment::from(Serialized::defaults(Config::default())).data() {
         for dict in data.into_values() {
-            walk("", &dict, &mut |path, _| known.push(path.to_owned()));
+            walk("", &dict, &mut |path, value| {
+                if value.as_dict().is_some() {
+                    tables.push(format!("{path}."));
+                }
+                known.push(path.to_owned());
+            });
         }
     }
     let mut faults = Vec::new();
     let Ok(data) = figment.data() else { return faults };
     for dict in data.get(&Profile::Default).into_iter() {
         walk("", dict, &mut |path, _| {
-            if known.iter().any(|k| k == path || k.starts_with(&format!("{path}."))) {
+            let whole = known.iter().any(|k| k == path || k.starts_with(&format!("{path}.")));
+            if whole || tables.iter().any(|table| path.starts_with(table)) {
                 return;
             }
             let nearest =
@@ -224,6 +231,16 @@ mod tests {
         assert_eq!(loaded.config.server.listen.port(), 7000);
         assert_eq!(loaded.config.server.grace_seconds, 3);
         assert!(loaded.explain().contains("server.grace_seconds = 3  # "));
+    }
+
+    #[test]
+    fn tables_of_own_words_have_any_keys() {
+        let file = file(
+            "[auth]\nrequired = true\n[auth.oidc]\nissuer = \"https://login.example\"\naudience = \"visage\"\n[auth.oidc.roles]\n\"Camera admins\" = \"admin\"\n",
+        );
+        let loaded = load(Some(file.path()), &[]).unwrap();
+        assert_eq!(loaded.config.auth.oidc.roles["Camera admins"], "admin");
+        assert!(loaded.explain().contains("Camera admins"));
     }
 
     #[test]

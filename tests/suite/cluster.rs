@@ -214,7 +214,8 @@ async fn workers_and_gateways_that_are_killed_lose_and_double_nothing() {
         let owners = received.lock().unwrap().owners();
         let with_cameras: Vec<&String> = running.keys().filter(|name| owners.values().any(|o| o == *name)).collect();
         let name = with_cameras[random.usize(..with_cameras.len())].clone();
-        let its: BTreeSet<String> = owners.iter().filter(|(_, owner)| **owner == name).map(|(c, _)| c.clone()).collect();
+        let its: BTreeSet<String> =
+            owners.iter().filter(|(_, owner)| **owner == name).map(|(c, _)| c.clone()).collect();
         let worker = running.remove(&name).unwrap();
         let (died, stopped) = (Instant::now(), kill % 3 == 2);
         if stopped {

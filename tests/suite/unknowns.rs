@@ -9,10 +9,10 @@ use tonic::Code;
 use tonic_types::StatusExt;
 use visage::{
     config::Config,
-    event::{self, EventLog, NewEvent, log::EventQuery},
+    event::{self, NewEvent, log::EventQuery},
     face::{Distance, Embedding},
     identity::{
-        self, UnknownChange, UnknownFace, UnknownSettings, UnknownStore,
+        self, UnknownChange, UnknownFace, UnknownSettings,
         cluster::{Clusters, Home, Member},
         cluster_score::{bcubed, pairwise},
     },
@@ -296,10 +296,7 @@ async fn the_oldest_go_over_the_limit_and_by_retention_and_erasure_follows_an_en
     config.server.data_dir = dir.path().to_owned();
     let r = Recognition::open(&config).await.unwrap();
     let settings = UnknownSettings { keep: true, max: 3, ..Default::default() };
-    let open = || {
-        let (store, log) = (r.store.clone(), r.store.clone());
-        Unknowns::new(store, log, r.gallery.clone(), r.desk.clone(), settings.clone())
-    };
+    let open = || Unknowns::new(r.store.unknowns(), r.store.log(), r.gallery.clone(), r.desk.clone(), settings.clone());
     let model = r.gallery.model().clone();
     let began = now();
     let later = |seconds: u64| began.checked_add(std::time::Duration::from_secs(seconds)).unwrap();
@@ -307,7 +304,7 @@ async fn the_oldest_go_over_the_limit_and_by_retention_and_erasure_follows_an_en
     let near = |[x, y, z]: [f32; 3], n: u64| [x + 0.05 * n as f32, y, z];
     for (n, who) in [one, one, other, one, other].into_iter().enumerate() {
         let n = n as u64;
-        r.store.append(appearance(&model, later(n), near(who, n)).into()).await.unwrap();
+        r.store.log().append(appearance(&model, later(n), near(who, n)).into()).await.unwrap();
     }
     let sizes = |groups: &[UnknownGroup]| groups.iter().map(|g| (g.id.to_string(), g.faces.len())).collect::<Vec<_>>();
     let groups = open().list().await.unwrap();
@@ -320,18 +317,18 @@ async fn the_oldest_go_over_the_limit_and_by_retention_and_erasure_follows_an_en
     unknowns.keep_house(later(86_400 * 14 - 60)).await.unwrap();
     assert_eq!(sizes(&unknowns.list().await.unwrap()), [("u1".to_owned(), 3)]);
     unknowns.keep_house(later(86_400 * 14 + 60)).await.unwrap();
-    assert!(unknowns.list().await.unwrap().is_empty() && r.store.unknowns().await.unwrap().is_empty());
+    assert!(unknowns.list().await.unwrap().is_empty() && r.store.unknowns().unknowns().await.unwrap().is_empty());
 
     for n in 0..2 {
-        r.store.append(appearance(&model, later(100 + n), near(one, n)).into()).await.unwrap();
+        r.store.log().append(appearance(&model, later(100 + n), near(one, n)).into()).await.unwrap();
     }
     let group = unknowns.list().await.unwrap().remove(0);
     assert_eq!((group.id.to_string().as_str(), group.faces.len()), ("u3", 2), "numbers are never given twice");
     let done = unknowns.enroll(group.id, anybody("zed"), false).await.unwrap();
     assert_eq!((done.created, done.faces_enrolled, done.faces_moved, done.events_corrected), (true, 2, 2, 2));
-    assert!(r.store.unknowns().await.unwrap().is_empty());
+    assert!(r.store.unknowns().unknowns().await.unwrap().is_empty());
     let zed: identity::Person = r.gallery.person(&"zed".parse().unwrap()).unwrap();
-    r.store.append(appearance(&model, later(200), near(one, 1)).into()).await.unwrap();
+    r.store.log().append(appearance(&model, later(200), near(one, 1)).into()).await.unwrap();
     let again = unknowns.list().await.unwrap().remove(0).id;
     let refused = unknowns.enroll(again, anybody("ypsilon"), false).await.unwrap_err();
     assert!(matches!(refused, UnknownsError::LooksLike { ref person, .. } if *person == zed.id), "{refused}");
@@ -340,7 +337,7 @@ async fn the_oldest_go_over_the_limit_and_by_retention_and_erasure_follows_an_en
     assert_eq!((done.created, done.faces_enrolled, done.events_corrected), (false, 0, 1), "the face is known already");
 
     r.gallery.erase_person(&zed.id, now()).await.unwrap();
-    for event in r.store.list(&EventQuery { limit: 6, ..Default::default() }).await.unwrap() {
+    for event in r.store.log().list(&EventQuery { limit: 6, ..Default::default() }).await.unwrap() {
         let told = event.body.matched.as_ref().and_then(|m| m.person.as_ref());
         let left = event.body.kind == event::EventKind::Left;
         assert!(told.is_none() && (left || event.body.template.is_none() && !event.has_image), "{event:?}");

@@ -63,7 +63,9 @@ fn story(workers: usize) -> Vec<(String, u32, fn(&mut Simulation, usize))> {
         (format!("{tenth} workers die at once"), 6, |cluster, workers| {
             (1..=(workers / 10).max(1)).for_each(|place| cluster.kill(place));
         }),
-        ("a worker comes".into(), 6, |cluster, _| drop(cluster.add())),
+        ("a worker comes".into(), 6, |cluster, _| {
+            cluster.add();
+        }),
         ("a worker ends in order".into(), 6, |cluster, workers| cluster.drain(workers - 1)),
         ("a worker stands still for three leases".into(), 8, |cluster, workers| {
             let still = cluster.lease() * 3;
@@ -101,8 +103,16 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         return Ok(OK);
     }
     io.line(format!("{} cameras, {} workers, leases of {} s", args.cameras, args.workers, args.lease))?;
-    let headings =
-        ["what happens", "moved", "longest gap s", "watched", "cameras a worker", "requests/s", "deliveries/s", "refused"];
+    let headings = [
+        "what happens",
+        "moved",
+        "longest gap s",
+        "watched",
+        "cameras a worker",
+        "requests/s",
+        "deliveries/s",
+        "refused",
+    ];
     let mut table = io.table(&headings);
     for row in report.rows {
         let m = row.measured;
