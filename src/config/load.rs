@@ -270,6 +270,7 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("gallery.qdrant.api_key") && !text.contains("12345678"), "{text}");
         assert!(text_keys().contains(&"gallery.qdrant.api_key".to_owned()));
+        assert!(text_keys().contains(&"store".to_owned()), "VISAGE_STORE is read");
     }
 
     #[test]

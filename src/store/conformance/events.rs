@@ -45,7 +45,7 @@ pub(in crate::store) async fn events(log: &dyn EventLog) {
     assert_eq!(log.read_after(base + 1, 1).await.unwrap()[0].feedback, Some(Feedback::Right));
 
     let query = |kinds: &[EventKind], below| EventQuery {
-        filter: EventFilter { kinds: kinds.iter().copied().collect(), ..Default::default() },
+        filter: EventFilter { kinds: kinds.to_vec(), ..Default::default() },
         from: Some(sent[0].created),
         below,
         limit: 10,

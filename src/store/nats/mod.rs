@@ -1,6 +1,6 @@
 //! The state of several processes in NATS JetStream.
 //!
-//! NATS holds the truth: buckets of sealed values, a stream of events, an object store of pictures. Each node follows them ([`replica`]) and
+//! NATS holds the truth: buckets of sealed values, a stream of events, an object store of pictures. Each node follows them and
 //! applies them to a SQLite database of its own, so every read is the one of the embedded mode. A write goes to NATS, which refuses it when
 //! somebody was faster, and returns when the own replica has it. `docs/cluster.md` tells what lies where.
 
@@ -277,6 +277,6 @@ async fn is_of_the_cluster(cluster: &Cluster, applied: &[u64]) -> Result<bool, F
 }
 
 #[cfg(test)]
-mod server;
+pub(crate) mod server;
 #[cfg(test)]
 mod tests;
