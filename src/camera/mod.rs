@@ -6,6 +6,7 @@
 //! [`source::Source`] and stays in [`gst`]. Absent on purpose: faces, people, what frames are looked at for.
 
 pub mod attention;
+pub mod far;
 pub mod gate;
 pub mod gst;
 pub mod limits;
@@ -22,6 +23,7 @@ pub mod supervisor;
 mod tally;
 
 pub use attention::Attention;
+pub use far::{FarFrame, FarFrames};
 pub use gst::{DECODE_THREADS, MissingElement, gst_opener, gst_opener_within, gstreamer_version, missing_elements};
 pub use limits::StreamLimits;
 pub use networks::Networks;

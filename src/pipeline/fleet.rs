@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     camera::{
-        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, Networks, SpecError,
+        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, FarFrames, Networks, SpecError,
         source::SourceOpener, supervisor::SupervisorSettings,
     },
     face::{Detection, Quality},
@@ -118,6 +118,8 @@ pub struct FleetParts {
     pub max: usize,
     /// Which of them run here.
     pub duty: Duty,
+    /// Frames of those that don't.
+    pub far: Option<Arc<dyn FarFrames>>,
 }
 
 /// Which registered cameras run here.
@@ -313,6 +315,9 @@ impl Fleet {
     /// # Errors
     /// When the camera is not there, has no frame to show, or the frame can't be analysed.
     pub async fn snapshot(&self, id: &CameraId, annotate: bool) -> Result<Snapshot, FleetError> {
+        if let Some(far) = self.far_frames(id)? {
+            return self.far_snapshot(id, &*far, annotate).await;
+        }
         let (frame, view) = {
             let cameras = self.cameras();
             let running = cameras.get(id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?;

@@ -244,8 +244,19 @@ impl PictureDesk {
         threshold: Option<f32>,
         annotate: bool,
     ) -> Result<(Found<FaceAnswer>, Option<Bytes>), PictureError> {
+        self.identify_by(image, watchlists, requested(threshold), annotate).await
+    }
+
+    /// The same with a threshold of whatever source.
+    pub(super) async fn identify_by(
+        &self,
+        image: Bytes,
+        watchlists: &[String],
+        threshold: Option<(f32, ThresholdSource)>,
+        annotate: bool,
+    ) -> Result<(Found<FaceAnswer>, Option<Bytes>), PictureError> {
         let picture = self.decode(image).await?;
-        let faces = self.answer(&picture, watchlists, requested(threshold)).await?;
+        let faces = self.answer(&picture, watchlists, threshold).await?;
         let jpeg = if annotate {
             let (picture, faces) = (picture.clone(), faces.clone());
             Some(blocking(move || drawn(&picture, &faces)).await??)

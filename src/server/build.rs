@@ -15,7 +15,7 @@ use super::{
     probe::{self, Prober},
     readiness::Health,
     retention::Retention,
-    sharing::{self, Sharing},
+    sharing::{Parts, Sharing},
     start_error::StartError,
     stores::Stores,
     tls::Tls,
@@ -193,9 +193,14 @@ impl Server {
             recognition.desk.clone(),
             config.unknowns.clone(),
         );
+        let sharing = match recognition.store.cluster() {
+            Some(store) => Some(Parts::open(config, store).await?),
+            None => None,
+        };
         let fleet = Fleet::start(
             FleetParts {
-                duty: if recognition.store.cluster().is_some() { Duty::Taken } else { Duty::All },
+                duty: if sharing.is_some() { Duty::Taken } else { Duty::All },
+                far: sharing.as_ref().map(Parts::far),
                 store: recognition.store.cameras(),
                 opener,
                 networks,
@@ -245,13 +250,10 @@ impl Server {
                 Ok(())
             }
         });
-        let sharing = match recognition.store.cluster() {
-            Some(store) => {
-                let parts = (store.clone(), fleet.clone(), outbox.clone(), recognition.gallery.clone());
-                Some(sharing::start(config, parts, &mut tasks, &stop).await?)
-            }
-            None => None,
-        };
+        let sharing = sharing.map(|parts| {
+            let uses = (fleet.clone(), outbox.clone(), recognition.gallery.clone());
+            parts.start(config, uses, &mut tasks, &stop)
+        });
         let mover = Mover::new(
             recognition.gallery.clone(),
             recognition.engine.clone(),

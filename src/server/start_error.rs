@@ -1,6 +1,6 @@
 //! Why a server does not start, or ends badly.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use super::tls::TlsError;
 use crate::{
@@ -25,6 +25,11 @@ pub enum StartError {
     /// The data folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A replica of a cluster in the embedded mode: what is written there would be in no cluster.
+    #[error(
+        "the data folder {0} holds a node's replica of a cluster; set store = \"cluster\", or choose another with --data-dir"
+    )]
+    Replica(PathBuf),
     /// The networks.
     #[error(transparent)]
     Face(#[from] FaceError),

@@ -42,7 +42,12 @@ impl Stores {
         let (data_dir, storage) = (config.server.data_dir.clone(), config.storage.clone());
         Ok(match config.store {
             StoreMode::Embedded => {
-                Self::Embedded(Arc::new(blocking(move || SqliteStore::open(&data_dir, &storage)).await??))
+                let store = blocking(move || SqliteStore::open(&data_dir, &storage)).await??;
+                if store.is_replica().await? {
+                    store.close().await;
+                    return Err(StartError::Replica(config.server.data_dir.clone()));
+                }
+                Self::Embedded(Arc::new(store))
             }
             StoreMode::Cluster => Self::Cluster(ClusterStore::open(&config.cluster, &data_dir, &storage).await?),
         })

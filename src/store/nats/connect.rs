@@ -128,6 +128,11 @@ impl Cluster {
         })
     }
 
+    /// The connection itself.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// The bucket of a source.
     pub(super) fn bucket(&self, source: Source) -> Result<&Bucket, Fault> {
         let found = self.buckets.iter().find(|(of, _)| *of == source);

@@ -11,6 +11,7 @@ mod embeddings;
 mod erasure;
 mod events;
 mod fault;
+pub mod frames;
 mod people;
 mod pictures;
 mod records;

@@ -98,6 +98,14 @@ impl NatsRegistry {
         }
     }
 
+    /// Whose a camera is, whether or not they live.
+    ///
+    /// # Errors
+    /// When the registry can't be reached.
+    pub async fn owner(&self, camera: &CameraId) -> Result<Option<Owner>, RegistryError> {
+        Ok(self.read::<Owner>(&self.owners, camera.as_str()).await?.1)
+    }
+
     /// What stands at a key: its sequence, and its value unless it is the mark of something removed.
     async fn read<T: serde::de::DeserializeOwned>(
         &self,
