@@ -13,16 +13,20 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
+use tonic::Code;
 use visage::{
     proto::v1::{
-        CameraState, DeleteCameraRequest, Event, EventKind, ListCamerasRequest, ListEventsRequest, StreamEventsRequest,
-        event_service_client::EventServiceClient, stream_events_request::Start, stream_events_response::Message,
+        Camera, CameraState, CaptureSnapshotRequest, CreateCameraRequest, DeleteCameraRequest, Event, EventKind,
+        GetCameraRequest, ListCamerasRequest, ListEventsRequest, StreamEventsRequest,
+        camera_service_client::CameraServiceClient, event_service_client::EventServiceClient,
+        stream_events_request::Start, stream_events_response::Message,
     },
     simulator::{SimCamera, Simulator, SimulatorSettings},
 };
 
 use crate::{
     nats::Nats,
+    secured::{Secured, with},
     support::{PATIENCE, Server, folder_of, visage},
 };
 
@@ -319,6 +323,66 @@ async fn workers_and_gateways_that_are_killed_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_shows_frames_of_workers_and_knows_tokens_of_the_cluster() {
+    let mut cluster = Cluster::start().await;
+    let worker = cluster.node("worker", "ingest").await;
+    let servers = format!("[\"{}\"]", cluster.nats.url());
+    let cluster_is = |node: &str| {
+        [
+            ("VISAGE_STORE", "cluster".to_owned()),
+            ("VISAGE_SERVER__ROLE", "api".into()),
+            ("VISAGE_CLUSTER__SERVERS", servers.clone()),
+            ("VISAGE_CLUSTER__NODE", node.into()),
+            ("VISAGE_STORAGE__KEY", KEY.into()),
+            ("VISAGE_AUTH__REQUIRED", "true".into()),
+        ]
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Secured::start(dir.path(), "127.0.0.1", &cluster_is("gateway")).await;
+    // Beside the cluster, on any machine: nothing of the gateway's folder is used.
+    let token = async |args: &[&str]| {
+        let mut command = visage();
+        command.arg("token").args(args).arg("--data-dir").arg(dir.path().join("elsewhere")).envs(cluster_is("admin"));
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let operator = token(&["create", "me", "--role", "operator"]).await;
+    assert!(token(&["list"]).await.contains("operator"));
+    let channel = gateway.plain().await;
+    let mut cameras = CameraServiceClient::new(with(&channel, &operator));
+    let camera = Camera { url: cluster.sim.url("c0"), ..Default::default() };
+    let create = CreateCameraRequest { camera_id: "c0".into(), camera: Some(camera), validate_only: false };
+    until("the token counts at the gateway", async || cameras.create_camera(create.clone()).await.is_ok()).await;
+    let ask = |annotate| CaptureSnapshotRequest { name: "cameras/c0".into(), annotate };
+    until("the gateway has a frame", async || cameras.capture_snapshot(ask(false)).await.is_ok()).await;
+    let own = worker.cameras().await.capture_snapshot(ask(false)).await.unwrap().into_inner();
+    let shown = cameras.capture_snapshot(ask(true)).await.unwrap().into_inner();
+    let size = |jpeg: &[u8]| image::load_from_memory(jpeg).map(|picture| (picture.width(), picture.height())).unwrap();
+    assert_eq!((size(&own.jpeg), size(&shown.jpeg)), ((640, 360), (640, 360)));
+    // A worker that is gone is told of, and asked no more.
+    worker.kill().await;
+    until("the camera has no worker", async || {
+        let get = GetCameraRequest { name: "cameras/c0".into() };
+        let status = cameras.get_camera(get).await.unwrap().into_inner().status.unwrap();
+        status.reason_code == "no_worker"
+    })
+    .await;
+    let refused = cameras.capture_snapshot(ask(false)).await.unwrap_err();
+    assert!(refused.message().contains("has no frame to show"), "{refused:?}");
+    token(&["revoke", "me"]).await;
+    until("the token counts no more", async || {
+        cameras
+            .get_camera(GetCameraRequest { name: "cameras/c0".into() })
+            .await
+            .is_err_and(|s| s.code() == Code::Unauthenticated)
+    })
+    .await;
+    gateway.stop().await;
+    cluster.sim.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cameras_go_on_while_nats_is_away_and_everything_catches_up() {
     let mut cluster = Cluster::start().await;
     // One process that does everything.
@@ -336,7 +400,7 @@ async fn cameras_go_on_while_nats_is_away_and_everything_catches_up() {
     sleep(LEASE + Duration::from_secs(3)).await;
     assert_eq!(streaming(&server).await, 2, "the cameras stopped");
     let refused = server.cameras().await.delete_camera(DeleteCameraRequest { name: "cameras/c0".into() }).await;
-    assert_eq!(refused.unwrap_err().code(), tonic::Code::Unavailable);
+    assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
     cluster.nats.start_again().await;
     until("what waited is told", async || count() > before + 4 && ready(&server).await).await;
     {
