@@ -38,7 +38,7 @@ const ADDRESSES: [(&str, &[&str]); 23] = [
     ("chacha20poly1305", &["vault"]),
     ("governor", &["access"]),
     ("jsonwebtoken", &["access"]),
-    ("ring", &["access"]),
+    ("ring", &["access", "server"]), // server: the name of rustls's provider
     ("gstreamer", &["camera", "simulator"]),
     ("gstreamer_rtsp_server", &["simulator", "camera"]), // camera: its tests play a real server
     ("hyper_util", &["server"]),

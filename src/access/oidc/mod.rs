@@ -186,6 +186,10 @@ impl Oidc {
         let role = claims.role(&settings.role_claim, &self.0.roles).map_err(refused)?;
         let scope = claims.scope(&settings.camera_labels).map_err(refused)?;
         let left = claims.left(time::now(), Duration::from_secs(settings.leeway_seconds)).map_err(refused)?;
+        if left.is_zero() {
+            // The library counts whole seconds.
+            return Err(refused(told(&ErrorKind::ExpiredSignature, settings)).into());
+        }
         // So far away that no stream lives to see it.
         let ends = Instant::now().checked_add(left);
         Ok(Admitted { name: Holder::Subject(name), role, scope, gone: CancellationToken::new(), ends })
