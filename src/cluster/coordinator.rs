@@ -6,7 +6,7 @@
 //! first, and claimed when its frames arrive, so that the other one watches until then; a camera that this worker can't reach stays where it works.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -137,9 +137,9 @@ impl Coordinator {
         self.cameras.retain(|camera, _| new.contains(camera));
         self.stale |= self.cameras.len() != before;
         for camera in new {
-            if !self.cameras.contains_key(&camera) {
-                let point = Point::of(camera.as_str());
-                self.cameras.insert(camera, point);
+            if let Entry::Vacant(place) = self.cameras.entry(camera) {
+                let point = Point::of(place.key().as_str());
+                place.insert(point);
                 self.stale = true;
             }
         }

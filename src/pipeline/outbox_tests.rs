@@ -144,3 +144,23 @@ async fn an_event_that_can_never_be_written_does_not_hold_up_the_others() {
     tokio::join!(outbox.drain(), outbox.drain());
     assert_eq!(reasons(&disk), ["1", "2"]);
 }
+
+#[tokio::test]
+async fn events_of_a_camera_that_is_held_are_told_once_it_is_released_and_never_when_discarded() {
+    let disk = Arc::new(Disk::default());
+    let outbox = Outbox::new(disk.clone(), ROOMY);
+    let (a, b): (CameraId, CameraId) = ("a".parse().unwrap(), "b".parse().unwrap());
+    outbox.hold(&a);
+    outbox.hold(&b);
+    for i in 0..HELD + 2 {
+        outbox.write(vec![event("a", format!("a{i}"))]).await;
+    }
+    outbox.write(vec![event("b", "b0"), event("c", "c0")]).await;
+    assert_eq!(reasons(&disk), ["c0"], "others are told at once");
+    outbox.discard(&b);
+    outbox.release(&a).await;
+    outbox.write(vec![event("b", "b1")]).await;
+    let told = reasons(&disk);
+    assert_eq!((told.len(), told[1].as_str()), (HELD + 2, "a2"), "the oldest went, the order stays");
+    assert_eq!(told.last().unwrap(), "b1");
+}

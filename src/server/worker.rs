@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     camera::{CameraSpec, CameraState},
     cluster::{
-        Action, Coordinator, Lease, Owner, Registry, RegistryError,
+        Coordinator, Lease, Registry, RegistryError,
         registry::{Claimed, Note},
     },
-    event::{EventKind, EventLogError, NewEvent},
-    ids::{CameraId, EventId, WorkerId},
+    event::EventLogError,
+    ids::{CameraId, WorkerId},
     pipeline::{
         fleet::{Fleet, FleetError},
         outbox::Outbox,
@@ -93,6 +93,8 @@ struct Work {
     renewed: Option<Instant>,
     told: (Option<Instant>, BTreeMap<CameraId, CameraState>),
     draining: bool,
+    /// The last lease that was sent says so.
+    said_draining: bool,
     trouble: bool,
 }
 
@@ -120,6 +122,7 @@ impl Worker {
             renewed: None,
             told: Default::default(),
             draining: false,
+            said_draining: false,
             trouble: false,
         };
         let mut tick = tokio::time::interval(TICK);
@@ -225,7 +228,7 @@ impl Work {
         if std::mem::replace(&mut self.renewing, true) {
             return;
         }
-        self.renewed = Some(Instant::now());
+        (self.renewed, self.said_draining) = (Some(Instant::now()), self.draining);
         let lease = Lease { epoch: self.epoch, capacity: self.parts.capacity, draining: self.draining };
         let registry = self.parts.registry.clone();
         self.doing.spawn(async move { Done::Renewed(registry.renew(&lease).await) });
@@ -274,8 +277,9 @@ impl Work {
                         }
                     }
                 }
-                if self.draining && self.renewed.is_some_and(|at| at.elapsed() < TICK) {
-                    return;
+                // The one that was under way did not say yet that this worker ends.
+                if self.draining && !self.said_draining {
+                    self.renew();
                 }
             }
             Done::Watching(outcome) => {
@@ -315,116 +319,7 @@ impl Work {
             self.act(action);
         }
     }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Warm(camera) => {
-                tracing::info!(%camera, "the camera is warmed up, to be taken over");
-                self.parts.outbox.hold(&camera);
-                self.places.entry(camera.clone()).or_default().run = true;
-                self.settle(camera);
-            }
-            Action::Claim { camera, over } => {
-                let registry = self.parts.registry.clone();
-                let owner = Owner { worker: self.parts.me.clone(), epoch: self.epoch };
-                self.doing.spawn(async move {
-                    let outcome = registry.claim(&camera, &owner, over).await;
-                    Done::Claimed(camera, outcome)
-                });
-            }
-            Action::Run { camera, revision } => {
-                tracing::info!(%camera, revision, "the camera is this worker's");
-                self.parts.outbox.hold(&camera);
-                self.claims.insert(camera.clone(), revision);
-                self.places.entry(camera.clone()).or_default().run = true;
-                self.settle(camera.clone());
-                self.take_over(camera);
-            }
-            Action::Drop(camera) => {
-                tracing::info!(%camera, "the camera is another worker's, or nobody's");
-                // First, so that nothing is told of its end here: it goes on elsewhere.
-                self.parts.store.give_up(&camera);
-                self.parts.outbox.hold(&camera);
-                self.claims.remove(&camera);
-                self.places.entry(camera.clone()).or_default().run = false;
-                self.settle(camera);
-            }
-        }
-    }
-
-    /// Starts or stops a camera, one step at a time.
-    fn settle(&mut self, camera: CameraId) {
-        let Some(place) = self.places.get_mut(&camera) else { return };
-        if place.moving {
-            return;
-        }
-        if place.run == place.runs {
-            if !place.run {
-                self.parts.outbox.discard(&camera);
-                self.places.remove(&camera);
-            }
-            return;
-        }
-        (place.moving, place.runs) = (true, place.run);
-        let (fleet, run) = (self.parts.fleet.clone(), place.run);
-        self.doing.spawn(async move {
-            if run {
-                fleet.take(&camera).await;
-            } else {
-                fleet.leave(&camera).await;
-            }
-            Done::Moved(camera)
-        });
-    }
-
-    fn take_over(&mut self, camera: CameraId) {
-        let Some(claim) = self.claims.get(&camera).copied() else { return };
-        if !self.taking.insert(camera.clone()) {
-            return;
-        }
-        let labels = self.parts.fleet.get(&camera).map(|view| view.spec.labels).unwrap_or_default();
-        let first = NewEvent {
-            camera_state: Some(CameraState::Connecting.as_str().to_owned()),
-            reason: format!(
-                "worker {} runs this camera from here on; appearances of before do not go on",
-                self.parts.me
-            ),
-            ..NewEvent::new(EventId::generate(), EventKind::CameraState, camera.clone(), labels, time::now())
-        };
-        let (store, outbox) = (self.parts.store.clone(), self.parts.outbox.clone());
-        self.doing.spawn(async move {
-            let outcome = store.take_over(&camera, claim, first).await.map(drop);
-            match &outcome {
-                Ok(()) => outbox.release(&camera).await,
-                Err(EventLogError::Fenced(_)) => {}
-                Err(_) => tokio::time::sleep(AGAIN).await,
-            }
-            Done::TakenOver(camera, outcome)
-        });
-    }
-
-    fn taken_over(&mut self, camera: CameraId, outcome: Result<(), EventLogError>) {
-        self.taking.remove(&camera);
-        // It was dropped meanwhile.
-        if !self.claims.contains_key(&camera) {
-            self.parts.store.give_up(&camera);
-            return;
-        }
-        match outcome {
-            Ok(()) => {
-                self.claims.remove(&camera);
-            }
-            Err(EventLogError::Fenced(_)) => {
-                self.claims.remove(&camera);
-                let now = self.now();
-                if let Some(action) = self.mind.fenced(&camera, now) {
-                    self.act(action);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%camera, %error, "the camera's log is not taken over yet; it is tried again");
-                self.take_over(camera);
-            }
-        }
-    }
 }
+
+#[path = "worker_cameras.rs"]
+mod cameras;

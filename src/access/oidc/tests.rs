@@ -105,7 +105,7 @@ fn write(path: &std::path::Path, keys: &[Value]) {
 }
 
 async fn refusal(oidc: &Oidc, token: &str) -> String {
-    let refusal = oidc.admit(token).await.err().expect("it was let in").to_string();
+    let refusal = oidc.admit(token).await.expect_err("it was let in").to_string();
     assert!(!refusal.contains(token), "{refusal}");
     refusal
 }

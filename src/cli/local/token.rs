@@ -95,7 +95,7 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
 /// Where the tokens are.
 enum Book {
     Folder(TokenBook),
-    Cluster(ClusterTokens),
+    Cluster(Box<ClusterTokens>),
 }
 
 impl Book {
@@ -103,7 +103,7 @@ impl Book {
         let (dir, storage) = (&config.server.data_dir, &config.storage);
         Ok(match config.store {
             StoreMode::Embedded => Self::Folder(TokenBook::open(dir, storage)?),
-            StoreMode::Cluster => Self::Cluster(ClusterTokens::open(&config.cluster, dir, storage).await?),
+            StoreMode::Cluster => Self::Cluster(Box::new(ClusterTokens::open(&config.cluster, dir, storage).await?)),
         })
     }
 

@@ -53,8 +53,11 @@ struct Report {
     rows: Vec<Row>,
 }
 
+/// What happens to a cluster that began with so many workers.
+type Change = fn(&mut Simulation, usize);
+
 /// What a cluster goes through, with the time that is watched afterwards in leases.
-fn story(workers: usize) -> Vec<(String, u32, fn(&mut Simulation, usize))> {
+fn story(workers: usize) -> Vec<(String, u32, Change)> {
     let tenth = (workers / 10).max(1);
     vec![
         ("all workers start".into(), 6, |_, _| {}),
