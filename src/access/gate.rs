@@ -161,8 +161,10 @@ impl Gate {
                 () = stop.cancelled() => true,
             };
             let done = async {
-                self.write_uses(if last { Duration::ZERO } else { WRITE_USE }).await?;
-                self.read_again(None).await
+                let wrote = self.write_uses(if last { Duration::ZERO } else { WRITE_USE }).await;
+                // Also where uses can't be written: who was revoked or has expired is to go.
+                self.read_again(None).await?;
+                wrote
             };
             match done.await {
                 Ok(()) => failing = false,

@@ -192,6 +192,11 @@ impl Coordinator {
         self.workers.iter().filter(|(name, lease)| **name != self.me && !lease.draining).count()
     }
 
+    /// Whether everything is known that the registry knows.
+    pub fn is_complete(&self) -> bool {
+        self.complete.is_some()
+    }
+
     /// Cameras that are this worker's now.
     pub fn owned(&self) -> impl Iterator<Item = &CameraId> {
         self.parts.iter().filter(|(_, part)| **part == Part::Owned).map(|(camera, _)| camera)
@@ -222,7 +227,9 @@ impl Coordinator {
             .collect();
         let candidates: Vec<Candidate> = taking.iter().map(|(_, candidate)| *candidate).collect();
         let candidates = Candidates::new(&candidates);
-        let me = taking.iter().position(|(name, _)| **name == self.me);
+        // Another life of this name may hold its lease; cameras are that one's then.
+        let lives = self.workers.get(&self.me).is_some_and(|lease| lease.epoch == self.epoch);
+        let me = taking.iter().position(|(name, _)| lives && **name == self.me);
         let belongs = |point: &Point| me.is_some() && candidates.of(*point) == me;
         self.mine = self.cameras.iter().filter(|(_, point)| belongs(point)).map(|(camera, _)| camera.clone()).collect();
     }

@@ -206,3 +206,15 @@ fn a_camera_whose_events_are_refused_is_claimed_anew() {
     assert!(!a.owned().any(|owned| *owned == camera));
     assert_eq!(a.warming().collect::<Vec<_>>(), [&camera]);
 }
+
+#[test]
+fn a_worker_whose_name_another_process_has_takes_nothing() {
+    let mut a = worker(&[], &["door"]);
+    a.worker("a".parse().unwrap(), Some(lease(2)));
+    assert_eq!(a.plan(at(9.0)), []);
+    a.owner(id("door"), Some((owner("a", 2), 3)));
+    assert_eq!(a.plan(at(9.1)), []);
+    // That one is gone, and this one has its lease back.
+    a.worker("a".parse().unwrap(), Some(lease(1)));
+    assert_eq!(a.plan(at(9.2)), [claim("door", Some(3))]);
+}

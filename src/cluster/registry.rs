@@ -69,7 +69,13 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// When the registry can't be reached; whose the camera is then nobody knows until the watch tells.
     async fn claim(&self, camera: &CameraId, owner: &Owner, over: Option<u64>) -> Result<Claimed, RegistryError>;
-    /// Everything that is there, then everything that changes. The channel ends when the watch does.
+    /// Forgets whose a camera was that is not registered any more.
+    ///
+    /// # Errors
+    /// When the registry can't be reached.
+    async fn forget(&self, camera: &CameraId) -> Result<(), RegistryError>;
+    /// Everything that is there, then everything that changes. The channel ends when the watch does, and with every break of the connection:
+    /// what was said meanwhile may not be heard.
     ///
     /// # Errors
     /// When the registry can't be reached.

@@ -49,6 +49,7 @@ enum Happening {
     Streams { worker: usize, camera: usize, life: u64 },
     Publishes { worker: usize, camera: usize, life: u64 },
     Resumes(usize),
+    Returns(usize),
 }
 
 struct Worker {
@@ -58,6 +59,8 @@ struct Worker {
     alive: bool,
     paused: bool,
     draining: bool,
+    /// It can't reach the registry.
+    cut: bool,
     thinking: bool,
     /// Renewals written, so that an old deadline is not taken for a new one.
     written: u64,
@@ -148,8 +151,8 @@ impl Simulation {
         let mut mind = Coordinator::new(name.clone(), epoch, self.size.lease);
         mind.cameras(self.cameras.iter().cloned());
         let (held, running) = Default::default();
-        let (alive, paused, draining, thinking, written) = (true, false, false, false, 0);
-        self.workers.push(Worker { name, mind, epoch, alive, paused, draining, thinking, written, held, running });
+        let (alive, paused, draining, cut, thinking, written) = (true, false, false, false, false, 0);
+        self.workers.push(Worker { name, mind, epoch, alive, paused, draining, cut, thinking, written, held, running });
         let jitter = self.size.lease.mul_f64(self.random.f64() / 3.0);
         self.at(jitter, Happening::Renew(place));
         place
@@ -168,6 +171,16 @@ impl Simulation {
         if let Some(worker) = self.workers.get_mut(place) {
             worker.paused = true;
             self.at(time, Happening::Resumes(place));
+        }
+    }
+
+    /// The registry is away for a time, and leases end meanwhile; workers find it again within two seconds of each other.
+    pub fn outage(&mut self, time: Duration) {
+        self.leases.clear();
+        for place in 0..self.workers.len() {
+            self.workers[place].cut = true;
+            let late = Duration::from_secs(2).mul_f64(self.random.f64());
+            self.at(time + late, Happening::Returns(place));
         }
     }
 
@@ -234,6 +247,7 @@ impl Simulation {
         let worker = &mut self.workers[place];
         match (worker.alive, worker.paused) {
             (false, _) => None,
+            (true, _) if worker.cut && matches!(happening, Happening::Told(..) | Happening::Renewed(_)) => None,
             (true, true) => {
                 worker.held.push(happening);
                 None
@@ -251,6 +265,14 @@ impl Simulation {
                 worker.paused = false;
                 for held in std::mem::take(&mut worker.held) {
                     self.at(Duration::ZERO, held);
+                }
+            }
+            Happening::Returns(place) => {
+                let worker = &mut self.workers[place];
+                worker.cut = false;
+                worker.mind.begin_anew();
+                if worker.alive {
+                    self.renew(place);
                 }
             }
             at_worker => {
@@ -319,6 +341,9 @@ impl Simulation {
 
     fn renew(&mut self, place: usize) {
         let worker = &mut self.workers[place];
+        if worker.cut {
+            return;
+        }
         worker.written += 1;
         let (written, lease) =
             (worker.written, Lease { epoch: worker.epoch, capacity: 20.0, draining: worker.draining });

@@ -105,3 +105,22 @@ fn random_trouble_ends_with_every_camera_watched_by_one() {
         assert_eq!((cluster.watched(), cluster.contested()), (300, 0), "seed {seed}");
     }
 }
+
+#[test]
+fn nothing_moves_when_the_registry_was_away_for_longer_than_a_lease() {
+    let mut cluster = small(6);
+    cluster.run(seconds(20));
+    cluster.measure();
+    cluster.outage(seconds(20));
+    cluster.run(seconds(60));
+    let measured = cluster.measure();
+    assert_eq!((cluster.watched(), cluster.contested()), (300, 0));
+    assert_eq!((measured.moved, measured.claims), (0, 0), "{measured:?}");
+    // Who does not come back is missed all the same.
+    let had = cluster.workers[2].running.len();
+    cluster.outage(seconds(20));
+    cluster.kill(2);
+    cluster.run(seconds(60));
+    let measured = cluster.measure();
+    assert_eq!((cluster.watched(), measured.moved), (300, had), "{measured:?}");
+}

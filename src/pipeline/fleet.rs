@@ -270,6 +270,10 @@ impl Fleet {
             self.halt(&spec.id).await;
             self.launch(spec);
         } else if let Some(running) = self.cameras().get(&spec.id) {
+            if let Some(told) = running.told.as_ref().filter(|_| spec.enabled != old.enabled) {
+                let state = if spec.enabled { CameraState::Connecting } else { CameraState::Disabled };
+                told.send_replace(CameraStatus::new(state, time::now()));
+            }
             running.spec.send_replace(spec);
         }
     }

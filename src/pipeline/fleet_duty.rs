@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{Duty, Fleet, FleetError, Running, Snapshot};
 use crate::{
-    camera::{CameraSpec, CameraState, CameraStatus, CameraStoreError, FarFrame, FarFrames},
+    camera::{CameraSpec, CameraState, CameraStatus, CameraStoreError, FarFrame, FarFrames, Reason},
     ids::CameraId,
     pipeline::{camera_faces, camera_loop::LoopShared},
     telemetry, time,
@@ -132,7 +132,11 @@ impl Fleet {
     /// A camera that runs elsewhere.
     fn place(&self, spec: CameraSpec) {
         let state = if spec.enabled { CameraState::Connecting } else { CameraState::Disabled };
-        let (told, status) = watch::channel(CameraStatus::new(state, time::now()));
+        let reason = spec.enabled.then(|| Reason {
+            code: "elsewhere".into(),
+            message: "another node of the cluster runs the camera, or none does yet; ask a gateway how it fares".into(),
+        });
+        let (told, status) = watch::channel(CameraStatus { reason, ..CameraStatus::new(state, time::now()) });
         let (_, main) = watch::channel(CameraStatus::new(state, time::now()));
         let (id, spec) = (spec.id.clone(), watch::Sender::new(spec));
         let (shared, stop) = (Arc::new(LoopShared::default()), self.0.stop.child_token());

@@ -4,7 +4,7 @@
 //! counted, and an event tells how many of which camera were lost.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -46,6 +46,8 @@ struct Lost {
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<NewEvent>,
+    /// Those that are not to be told any more; they keep their places until it is their turn.
+    disowned: BTreeSet<EventId>,
     picture_bytes: usize,
     lost: BTreeMap<CameraId, (Lost, BTreeMap<String, String>)>,
 }
@@ -79,13 +81,15 @@ impl Waiting {
         true
     }
 
-    /// The oldest events, which stay until [`Waiting::written`]: newer ones must not overtake them.
-    fn oldest(&self) -> Vec<NewEvent> {
-        self.events.iter().take(BATCH).cloned().collect()
+    /// The oldest events, which stay until [`Waiting::written`]: newer ones must not overtake them. Whether each is still to be told.
+    fn oldest(&self) -> Vec<(NewEvent, bool)> {
+        let told = |event: &NewEvent| (event.clone(), !self.disowned.contains(&event.id));
+        self.events.iter().take(BATCH).map(told).collect()
     }
 
     fn written(&mut self, count: usize) {
         for event in self.events.drain(..count.min(self.events.len())) {
+            self.disowned.remove(&event.id);
             self.picture_bytes = self.picture_bytes.saturating_sub(bytes(&event));
         }
     }
@@ -140,8 +144,31 @@ impl Outbox {
 
     /// Writes what was kept back of a camera, and whatever comes.
     pub async fn release(&self, camera: &CameraId) {
-        let events = self.held().remove(camera).unwrap_or_default();
-        self.write(events.into()).await;
+        // Held until none is left: what comes meanwhile must not overtake them.
+        loop {
+            let events = {
+                let mut held = self.held();
+                match held.get_mut(camera) {
+                    None => return,
+                    Some(kept) if kept.is_empty() => {
+                        held.remove(camera);
+                        return;
+                    }
+                    Some(kept) => std::mem::take(kept),
+                }
+            };
+            self.write_free(events.into()).await;
+        }
+    }
+
+    /// Lets go of what waits of a camera that somebody else has now: they tell what happened.
+    pub fn disown(&self, camera: &CameraId) {
+        let mut waiting = self.lock();
+        let waits: Vec<EventId> = waiting.events.iter().filter(|e| e.camera == *camera).map(|e| e.id.clone()).collect();
+        let before = waiting.disowned.len();
+        waiting.disowned.extend(waits);
+        telemetry::events_not_ours((waiting.disowned.len() - before) as u64);
+        waiting.lost.remove(camera);
     }
 
     /// Forgets what was kept back of a camera.
@@ -192,7 +219,10 @@ impl Outbox {
 
     /// Writes events durably, or lets them wait while the log can't; those of one camera stay in order.
     pub async fn write(&self, events: Vec<NewEvent>) {
-        let events = self.not_held(events);
+        self.write_free(self.not_held(events)).await;
+    }
+
+    async fn write_free(&self, events: Vec<NewEvent>) {
         if events.is_empty() {
             return;
         }
@@ -258,10 +288,15 @@ impl Outbox {
                 }
                 return;
             }
-            match self.0.log.append(batch.clone()).await {
+            let told: Vec<NewEvent> = batch.iter().filter(|(_, told)| *told).map(|(event, _)| event.clone()).collect();
+            if told.is_empty() {
+                self.done(batch.len());
+                continue;
+            }
+            match self.0.log.append(told.clone()).await {
                 Ok(written) => {
                     self.done(batch.len());
-                    count(written, unknowns(&batch));
+                    count(written, unknowns(&told));
                     pause = FIRST;
                 }
                 Err(EventLogError::Unavailable(why)) => {
@@ -276,8 +311,12 @@ impl Outbox {
     }
 
     /// Writes events singly; those that can't be written for another reason than the disk's are lost.
-    async fn one_by_one(&self, batch: Vec<NewEvent>) {
-        for event in batch {
+    async fn one_by_one(&self, batch: Vec<(NewEvent, bool)>) {
+        for (event, told) in batch {
+            if !told {
+                self.done(1);
+                continue;
+            }
             match self.0.log.append(vec![event.clone()]).await {
                 Ok(written) => count(written, unknowns(std::slice::from_ref(&event))),
                 Err(EventLogError::Unavailable(_)) => return,

@@ -95,9 +95,7 @@ impl Elsewhere {
                     Some((worker, statuses)) => drop(known.statuses.insert(worker, statuses)),
                 },
                 Ok(()) = changes.changed(), if self.cameras => {
-                    if let Err(error) = self.fleet.follow().await {
-                        tracing::error!(%error, "registered cameras can't be read");
-                    }
+                    self.fleet.follow().await.map_err(|e| crate::cluster::RegistryError(e.to_string()))?;
                 }
                 // Many words at once are told of once.
                 _ = tick.tick() => {

@@ -113,7 +113,9 @@ impl Prober {
     }
 
     fn cameras(&self) -> Found {
-        let states: Vec<CameraState> = self.fleet.list().into_iter().map(|camera| camera.status.state).collect();
+        // Of a cluster, those of this process: each camera is counted once.
+        let here = self.fleet.list().into_iter().filter(|camera| self.fleet.runs(&camera.spec.id));
+        let states: Vec<CameraState> = here.map(|camera| camera.status.state).collect();
         let count = |state| states.iter().filter(|s| **s == state).count();
         for state in CameraState::ALL {
             telemetry::cameras_in(state.as_str(), count(state));

@@ -20,7 +20,7 @@ use crate::{
         registry::{Claimed, Note},
     },
     event::EventLogError,
-    ids::{CameraId, WorkerId},
+    ids::{CameraId, EventId, WorkerId},
     pipeline::{
         fleet::{Fleet, FleetError},
         outbox::Outbox,
@@ -65,6 +65,7 @@ enum Done {
     /// A camera was started or stopped.
     Moved(CameraId),
     Told,
+    Forgotten,
 }
 
 /// A camera's task here: what it is to become, and whether that is being done.
@@ -84,11 +85,13 @@ struct Work {
     doing: JoinSet<Done>,
     places: BTreeMap<CameraId, Place>,
     /// Claims whose log is to be taken over.
-    claims: BTreeMap<CameraId, u64>,
+    claims: BTreeMap<CameraId, (u64, EventId)>,
     taking: BTreeSet<CameraId>,
     asking_watch: bool,
     renewing: bool,
     following: bool,
+    /// The registered cameras could not be read.
+    follow_again: bool,
     telling: bool,
     renewed: Option<Instant>,
     told: (Option<Instant>, BTreeMap<CameraId, CameraState>),
@@ -118,6 +121,7 @@ impl Worker {
             asking_watch: false,
             renewing: false,
             following: false,
+            follow_again: false,
             telling: false,
             renewed: None,
             told: Default::default(),
@@ -144,7 +148,10 @@ impl Worker {
                 _ = tick.tick() => work.tick(),
             }
             work.think();
-            if work.draining && (work.mind.owned().next().is_none() || work.mind.others() == 0) {
+            if work.draining
+                && work.mind.is_complete()
+                && (work.mind.owned().next().is_none() || work.mind.others() == 0)
+            {
                 left.send_replace(true);
             }
         }
@@ -203,6 +210,10 @@ impl Work {
                 Done::Watching(watching)
             });
         }
+        if self.follow_again && !self.following {
+            self.follow_again = false;
+            self.follow();
+        }
         let warming: Vec<CameraId> = self.mind.warming().cloned().collect();
         for camera in warming {
             let streams = self.parts.fleet.get(&camera).is_some_and(|view| view.status.state == CameraState::Streaming);
@@ -214,6 +225,7 @@ impl Work {
             if !busy && !self.parts.store.owns(camera) {
                 // The log refused an event: perhaps it is not ours any more.
                 self.parts.outbox.hold(camera);
+                self.parts.outbox.disown(camera);
                 let now = self.now();
                 if let Some(action) = self.mind.fenced(camera, now) {
                     self.act(action);
@@ -246,7 +258,8 @@ impl Work {
         let statuses: Statuses = views.map(|view| (view.spec.id, view.status)).collect();
         let states: BTreeMap<CameraId, CameraState> = statuses.iter().map(|(id, s)| (id.clone(), s.state)).collect();
         let due = self.told.0.is_none_or(|at| at.elapsed() >= TELL);
-        if self.telling || !(due || states != self.told.1) {
+        // Without a lease another process may have the name.
+        if self.telling || self.trouble || !(due || states != self.told.1) {
             return;
         }
         self.telling = true;
@@ -293,7 +306,10 @@ impl Work {
                 self.following = false;
                 match outcome {
                     Ok(specs) => self.mind.cameras(specs.into_iter().filter(|s| s.enabled).map(|s| s.id)),
-                    Err(error) => tracing::error!(%error, "registered cameras can't be read"),
+                    Err(error) => {
+                        self.follow_again = true;
+                        tracing::error!(%error, "registered cameras can't be read; it is tried again");
+                    }
                 }
             }
             Done::Claimed(camera, outcome) => {
@@ -310,6 +326,7 @@ impl Work {
                 self.settle(camera);
             }
             Done::Told => self.telling = false,
+            Done::Forgotten => {}
         }
     }
 

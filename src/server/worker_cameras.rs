@@ -29,7 +29,8 @@ impl Work {
             Action::Run { camera, revision } => {
                 tracing::info!(%camera, revision, "the camera is this worker's");
                 self.parts.outbox.hold(&camera);
-                self.claims.insert(camera.clone(), revision);
+                // One event for one claim, however often it is tried.
+                self.claims.insert(camera.clone(), (revision, EventId::generate()));
                 self.places.entry(camera.clone()).or_default().run = true;
                 self.settle(camera.clone());
                 self.take_over(camera);
@@ -39,7 +40,11 @@ impl Work {
                 // First, so that nothing is told of its end here: it goes on elsewhere.
                 self.parts.store.give_up(&camera);
                 self.parts.outbox.hold(&camera);
+                self.parts.outbox.disown(&camera);
                 self.claims.remove(&camera);
+                if self.parts.fleet.get(&camera).is_none() {
+                    self.forget(camera.clone());
+                }
                 self.places.entry(camera.clone()).or_default().run = false;
                 self.settle(camera);
             }
@@ -71,8 +76,19 @@ impl Work {
         });
     }
 
+    /// A camera that is not registered any more has no owner.
+    fn forget(&mut self, camera: CameraId) {
+        let registry = self.parts.registry.clone();
+        self.doing.spawn(async move {
+            if let Err(error) = registry.forget(&camera).await {
+                tracing::debug!(%camera, %error, "whose the camera was is not forgotten");
+            }
+            Done::Forgotten
+        });
+    }
+
     fn take_over(&mut self, camera: CameraId) {
-        let Some(claim) = self.claims.get(&camera).copied() else { return };
+        let Some((claim, event)) = self.claims.get(&camera).cloned() else { return };
         if !self.taking.insert(camera.clone()) {
             return;
         }
@@ -83,7 +99,7 @@ impl Work {
                 "worker {} runs this camera from here on; appearances of before do not go on",
                 self.parts.me
             ),
-            ..NewEvent::new(EventId::generate(), EventKind::CameraState, camera.clone(), labels, time::now())
+            ..NewEvent::new(event, EventKind::CameraState, camera.clone(), labels, time::now())
         };
         let (store, outbox) = (self.parts.store.clone(), self.parts.outbox.clone());
         self.doing.spawn(async move {

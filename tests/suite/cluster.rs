@@ -385,31 +385,36 @@ async fn a_gateway_shows_frames_of_workers_and_knows_tokens_of_the_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cameras_go_on_while_nats_is_away_and_everything_catches_up() {
     let mut cluster = Cluster::start().await;
-    // One process that does everything.
-    let server = cluster.node("alone", "all").await;
-    for i in 0..2 {
+    // One process that does everything, and a worker.
+    let server = cluster.node("first", "all").await;
+    let worker = cluster.node("second", "ingest").await;
+    for i in 0..CAMERAS {
         server.add_camera(&format!("c{i}"), &cluster.sim.url(&format!("c{i}"))).await;
     }
     let received = Arc::<Mutex<Received>>::default();
     let subscriber = subscribe(&server, &received);
     let count = || received.lock().unwrap().heard.len();
-    until("events come", async || streaming(&server).await == 2 && count() > 6).await;
+    until("events come", async || streaming(&server).await == CAMERAS && count() > 12).await;
     cluster.nats.kill().await;
     until("readiness tells", async || !ready(&server).await).await;
     let (before, away) = (count(), Instant::now());
     sleep(LEASE + Duration::from_secs(3)).await;
-    assert_eq!(streaming(&server).await, 2, "the cameras stopped");
     let refused = server.cameras().await.delete_camera(DeleteCameraRequest { name: "cameras/c0".into() }).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
     cluster.nats.start_again().await;
     until("what waited is told", async || count() > before + 4 && ready(&server).await).await;
+    // Long enough for anybody to claim what is not theirs.
+    sleep(LEASE * 2).await;
     {
         let received = received.lock().unwrap();
         let created = received.heard.values().filter(|h| h.at > away).filter_map(|h| h.event.create_time);
         let waited = created.filter(|t| seconds(t) < seconds(&now()) - 3.0).count();
         assert!(waited > 0, "nothing was decided while NATS was away");
+        let moved = received.heard.values().filter(|h| h.at > away && taken(&h.event).is_some()).count();
+        assert_eq!(moved, 0, "cameras were taken from workers that were cut off as well");
         assert_eq!((received.passed_over, received.doubled), (0, 0));
     }
+    worker.stop().await;
     server.stop().await;
     subscriber.await.unwrap();
     cluster.sim.stop();

@@ -156,6 +156,8 @@ impl Keys {
             Place::Issuer(issuer) => discover(&self.agent, issuer).await,
         };
         let mut known = self.known();
+        // From its end: a provider that hangs is not asked by each who waited.
+        known.tried = Instant::now();
         known.failure = read.as_ref().err().cloned();
         known.keys = match read {
             Ok(keys) => keys,

@@ -114,6 +114,10 @@ impl Cluster {
             }
         };
         let picture_stream = js.get_stream(format!("OBJ_{name}")).await.map_err(|e| fail(&e))?;
+        if picture_stream.cached_info().config.num_replicas != copies {
+            let config = stream::Config { num_replicas: copies, ..picture_stream.cached_info().config.clone() };
+            js.update_stream(config).await.map_err(|e| fail(&e))?;
+        }
         Ok(Self {
             client,
             js,

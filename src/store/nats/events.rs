@@ -94,7 +94,9 @@ impl ClusterStore {
             if let Attempt::Stored(sequence) = self.attempt(&record, said).await? {
                 let lane = Lane::new(AsyncMutex::new(Said { last: sequence, claim }));
                 self.owned.lanes.lock().unwrap_or_else(PoisonError::into_inner).insert(camera.clone(), lane);
-                self.applied(Source::Events, sequence).await?;
+                if let Err(fault) = self.applied(Source::Events, sequence).await {
+                    tracing::warn!(%fault, "a camera is taken over, and the replica does not have it yet");
+                }
                 return Ok(Event { position: sequence, body: first, has_image: false, feedback: None });
             }
         }

@@ -165,6 +165,11 @@ impl ClusterStore {
         &self.cluster.name
     }
 
+    /// Counts up with every connection to the servers.
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+        self.cluster.connections.clone()
+    }
+
     /// JetStream, for further buckets.
     pub fn jetstream(&self) -> &async_nats::jetstream::Context {
         &self.cluster.js

@@ -13,7 +13,10 @@ use async_nats::jetstream::{
 };
 use async_trait::async_trait;
 use futures::StreamExt;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
 use super::{ClusterStore, bucket::last_of, fault::LIMIT};
 use crate::{
@@ -40,6 +43,8 @@ pub struct NatsRegistry {
     /// The sequence of this worker's last renewal.
     written: tokio::sync::Mutex<u64>,
     watches: PlainMutex<Vec<JoinHandle<()>>>,
+    /// Counts up with every connection: what was said in between may be gone, marks of leases that ended among it.
+    connections: watch::Receiver<u64>,
 }
 
 fn failed(error: impl std::fmt::Display) -> RegistryError {
@@ -47,7 +52,9 @@ fn failed(error: impl std::fmt::Display) -> RegistryError {
 }
 
 pub(super) async fn bucket(js: &Context, name: String, copies: usize, ends: bool) -> Result<Store, StoreError> {
-    if let Ok(store) = js.get_key_value(&name).await {
+    if let Ok(store) = js.get_key_value(&name).await
+        && store.stream.cached_info().config.num_replicas == copies
+    {
         return Ok(store);
     }
     let config = kv::Config {
@@ -58,7 +65,7 @@ pub(super) async fn bucket(js: &Context, name: String, copies: usize, ends: bool
         limit_markers: ends.then_some(MARK),
         ..Default::default()
     };
-    let made = js.create_key_value(config).await;
+    let made = js.create_or_update_key_value(config).await;
     made.map_err(|e| {
         StoreError::Cluster(format!("the bucket {name} can't be made: {e}; nats-server 2.11 or later is needed"))
     })
@@ -73,7 +80,8 @@ impl NatsRegistry {
         let js = store.jetstream().clone();
         let workers = bucket(&js, format!("{}-workers", store.name()), copies, true).await?;
         let owners = bucket(&js, format!("{}-owners", store.name()), copies, false).await?;
-        Ok(Self { me, lease, js, workers, owners, written: Default::default(), watches: Default::default() })
+        let (written, watches, connections) = (Default::default(), Default::default(), store.connections());
+        Ok(Self { me, lease, js, workers, owners, written, watches, connections })
     }
 
     /// Writes a key if its last message is still `over` (0: none); its sequence, or `None` when it is another.
@@ -155,7 +163,10 @@ impl Registry for NatsRegistry {
 
     async fn leave(&self) -> Result<(), RegistryError> {
         let written = *self.written.lock().await;
-        let gone = self.workers.purge_expect_revision(self.me.as_str(), Some(written));
+        if written == 0 {
+            return Ok(());
+        }
+        let gone = self.workers.purge_expect_revision_with_ttl(self.me.as_str(), written, MARK);
         tokio::time::timeout(LIMIT, gone).await.map_err(failed)?.map_err(failed)
     }
 
@@ -174,8 +185,15 @@ impl Registry for NatsRegistry {
         Ok(won.map_or(Claimed::Lost, Claimed::Won))
     }
 
+    async fn forget(&self, camera: &CameraId) -> Result<(), RegistryError> {
+        let gone = self.owners.purge(camera.as_str());
+        tokio::time::timeout(LIMIT, gone).await.map_err(failed)?.map_err(failed)
+    }
+
     async fn watch(&self) -> Result<mpsc::Receiver<Note>, RegistryError> {
         let (notes, receiver) = mpsc::channel(NOTES);
+        let mut connections = self.connections.clone();
+        connections.mark_unchanged();
         let (workers, owners) = (self.workers.clone(), self.owners.clone());
         let workers_watch = begun(&workers).await?;
         let owners_watch = begun(&owners).await?;
@@ -191,17 +209,23 @@ impl Registry for NatsRegistry {
             let told = notes.clone();
             // Everything there was of both, then whatever changes; the end of one is the end of all.
             let (mut workers, mut owners) = (workers_watch, owners_watch);
-            let there = async {
-                workers.told(&told, worker_note, true).await?;
-                owners.told(&told, owner_note, true).await?;
-                told.send(Note::Complete).await.ok()
-            };
-            if there.await.is_some() {
-                tokio::select! {
-                    _ = workers.told(&notes, worker_note, false) => {}
-                    _ = owners.told(&notes, owner_note, false) => {}
-                    () = notes.closed() => {}
+            let follow = async {
+                let there = async {
+                    workers.told(&told, worker_note, true).await?;
+                    owners.told(&told, owner_note, true).await?;
+                    told.send(Note::Complete).await.ok()
+                };
+                if there.await.is_some() {
+                    tokio::select! {
+                        _ = workers.told(&notes, worker_note, false) => {}
+                        _ = owners.told(&notes, owner_note, false) => {}
+                        () = notes.closed() => {}
+                    }
                 }
+            };
+            tokio::select! {
+                _ = connections.changed() => {}
+                () = follow => {}
             }
         });
         let mut watches = self.watches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

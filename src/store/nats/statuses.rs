@@ -1,6 +1,6 @@
 //! How cameras fare, told by each worker of its own, for those who are asked and do not run them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     Context,
@@ -8,7 +8,10 @@ use async_nats::jetstream::{
     message::PublishMessage,
 };
 use futures::StreamExt;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
 use super::{ClusterStore, fault::LIMIT, registry};
 use crate::{
@@ -16,6 +19,7 @@ use crate::{
     cluster::RegistryError,
     ids::{CameraId, WorkerId},
     store::StoreError,
+    vault::Vault,
 };
 
 /// Words of workers on their way.
@@ -28,7 +32,13 @@ pub type Statuses = BTreeMap<CameraId, CameraStatus>;
 pub struct NatsStatuses {
     js: Context,
     bucket: Store,
+    vault: Arc<Vault>,
+    connections: watch::Receiver<u64>,
     lives: Duration,
+}
+
+fn place(bucket: &Store, worker: &WorkerId) -> String {
+    format!("{}/{worker}", bucket.name)
 }
 
 impl NatsStatuses {
@@ -39,7 +49,8 @@ impl NatsStatuses {
     pub async fn open(store: &ClusterStore, copies: usize, lives: Duration) -> Result<Self, StoreError> {
         let js = store.jetstream().clone();
         let bucket = registry::bucket(&js, format!("{}-statuses", store.name()), copies, true).await?;
-        Ok(Self { js, bucket, lives })
+        let (vault, connections) = (store.replica.vault().clone(), store.connections());
+        Ok(Self { js, bucket, vault, connections, lives })
     }
 
     /// Tells how a worker's cameras fare.
@@ -49,7 +60,8 @@ impl NatsStatuses {
     pub async fn tell(&self, worker: &WorkerId, statuses: &Statuses) -> Result<(), RegistryError> {
         let failed = |error: &dyn std::fmt::Display| RegistryError(error.to_string());
         let value = serde_json::to_vec(statuses).map_err(|e| failed(&e))?;
-        let message = PublishMessage::build().payload(value.into()).ttl(self.lives);
+        let sealed = self.vault.seal(&place(&self.bucket, worker), &value).map_err(|e| failed(&e))?;
+        let message = PublishMessage::build().payload(sealed.into()).ttl(self.lives);
         let published = async { self.js.send_publish(format!("{}{worker}", self.bucket.prefix), message).await?.await };
         let done = tokio::time::timeout(LIMIT, published).await.map_err(|e| failed(&e))?;
         done.map(drop).map_err(|e| failed(&e))
@@ -64,13 +76,25 @@ impl NatsStatuses {
         let begun = tokio::time::timeout(LIMIT, self.bucket.watch_with_history(">")).await.map_err(|e| failed(&e))?;
         let mut entries = begun.map_err(|e| failed(&e))?;
         let (words, heard) = mpsc::channel(WORDS);
+        let (bucket, vault, mut connections) = (self.bucket.clone(), self.vault.clone(), self.connections.clone());
+        connections.mark_unchanged();
         let hearing = tokio::spawn(async move {
-            while let Some(Ok(entry)) = entries.next().await {
-                let Ok(worker) = entry.key.parse::<WorkerId>() else { continue };
-                let said = (entry.operation == Operation::Put).then(|| serde_json::from_slice(&entry.value).ok());
-                if words.send((worker, said.flatten().unwrap_or_default())).await.is_err() {
-                    return;
+            let listen = async {
+                while let Some(Ok(entry)) = entries.next().await {
+                    let Ok(worker) = entry.key.parse::<WorkerId>() else { continue };
+                    let read = || {
+                        let plain = vault.unseal(&place(&bucket, &worker), &entry.value).ok()?;
+                        serde_json::from_slice(&plain).ok()
+                    };
+                    let said = (entry.operation == Operation::Put).then(read).flatten().unwrap_or_default();
+                    if words.send((worker, said)).await.is_err() {
+                        return;
+                    }
                 }
+            };
+            tokio::select! {
+                _ = connections.changed() => {}
+                () = listen => {}
             }
         });
         Ok((heard, hearing))

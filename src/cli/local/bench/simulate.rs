@@ -74,6 +74,10 @@ fn story(workers: usize) -> Vec<(String, u32, Change)> {
             let still = cluster.lease() * 3;
             cluster.pause(workers / 2, still);
         }),
+        ("NATS is away for two leases".into(), 8, |cluster, _| {
+            let away = cluster.lease() * 2;
+            cluster.outage(away);
+        }),
     ]
 }
 
