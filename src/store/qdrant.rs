@@ -11,9 +11,10 @@ use qdrant_client::{
     qdrant::{
         Condition, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DeletePoints, DeletePointsBuilder,
         Distance as ServerDistance, FieldType, Filter, PointId, PointStruct, PointsOperationResponse,
-        QueryPointGroupsBuilder, ReadConsistency, ReadConsistencyType, RetrievedPoint, ScoredPoint,
-        ScrollPointsBuilder, SearchParamsBuilder, UpdateStatus, UpsertPointsBuilder, Value, VectorParams,
-        VectorParamsBuilder, WriteOrdering, WriteOrderingType, read_consistency, vectors_config,
+        QuantizationSearchParamsBuilder, QueryPointGroupsBuilder, ReadConsistency, ReadConsistencyType, RetrievedPoint,
+        ScalarQuantizationBuilder, ScoredPoint, ScrollPointsBuilder, SearchParamsBuilder, UpdateStatus,
+        UpsertPointsBuilder, Value, VectorParams, VectorParamsBuilder, WriteOrdering, WriteOrderingType,
+        read_consistency, vectors_config,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,12 @@ pub struct QdrantSettings {
     pub collection_prefix: String,
     /// Longest time for connecting and for each call, in milliseconds; at least 1.
     pub timeout_ms: u64,
+    /// Parts that a new collection is shared out in over the nodes of a Qdrant cluster; 0 leaves it to Qdrant.
+    pub shards: u32,
+    /// Copies of each part; 0 leaves it to Qdrant. A write counts once most copies have it.
+    pub replicas: u32,
+    /// Whether a new collection searches in bytes, a quarter of the memory, and compares the best candidates exactly.
+    pub quantised: bool,
 }
 
 impl Default for QdrantSettings {
@@ -60,7 +67,36 @@ impl Default for QdrantSettings {
             api_key: Secret::default(),
             collection_prefix: "visage".into(),
             timeout_ms: 5000,
+            shards: 0,
+            replicas: 0,
+            quantised: false,
         }
+    }
+}
+
+/// How a new collection lies in a Qdrant cluster.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    shards: u32,
+    replicas: u32,
+    quantised: bool,
+}
+
+impl Layout {
+    fn collection(self, name: &str, vectors: VectorParamsBuilder) -> CreateCollectionBuilder {
+        let mut collection = CreateCollectionBuilder::new(name).vectors_config(vectors);
+        if self.shards > 0 {
+            collection = collection.shard_number(self.shards);
+        }
+        if self.replicas > 0 {
+            collection = collection.replication_factor(self.replicas).write_consistency_factor(self.replicas / 2 + 1);
+        }
+        if self.quantised {
+            // Of the values' range all but the outermost hundredth.
+            let bytes = ScalarQuantizationBuilder::default().quantile(0.99);
+            collection = collection.quantization_config(bytes);
+        }
+        collection
     }
 }
 
@@ -70,6 +106,7 @@ pub struct QdrantIndex {
     url: String,
     api_key: Secret,
     timeout: Duration,
+    layout: Layout,
     collection: String,
     model: ModelId,
     size: usize,
@@ -104,6 +141,7 @@ impl QdrantIndex {
             url: settings.url.clone(),
             api_key: settings.api_key.clone(),
             timeout,
+            layout: Layout { shards: settings.shards, replicas: settings.replicas, quantised: settings.quantised },
             collection: format!("{}_{model}", settings.collection_prefix),
             model: model.clone(),
             size,
@@ -118,9 +156,7 @@ impl QdrantIndex {
         let name = self.collection.as_str();
         if !self.call(self.client.collection_exists(name)).await? {
             let params = VectorParamsBuilder::new(self.size as u64, server_distance(self.distance));
-            let made = self
-                .call(self.client.create_collection(CreateCollectionBuilder::new(name).vectors_config(params)))
-                .await;
+            let made = self.call(self.client.create_collection(self.layout.collection(name, params))).await;
             // Another server of ours may have been faster.
             if let Err(error) = made
                 && !self.call(self.client.collection_exists(name)).await?
@@ -236,6 +272,15 @@ impl QdrantIndex {
         ))
     }
 
+    fn params(&self) -> SearchParamsBuilder {
+        let params = SearchParamsBuilder::default().hnsw_ef(CANDIDATES);
+        if !self.layout.quantised {
+            return params;
+        }
+        // A similarity is compared with a threshold, so it must be the exact one.
+        params.quantization(QuantizationSearchParamsBuilder::default().rescore(true).oversampling(3.0))
+    }
+
     /// The person and the face of a point.
     fn near(&self, point: &ScoredPoint) -> Result<(PersonId, NearFace), GalleryError> {
         let person = id(point.payload.get(PERSON)).ok_or_else(|| self.foreign())?;
@@ -266,6 +311,11 @@ fn check(settings: &QdrantSettings) -> Result<(), GalleryError> {
     }
     if !settings.api_key.expose().bytes().all(|b| b.is_ascii_graphic()) {
         return refuse("the Qdrant api_key has characters that can't be sent: use printable ASCII without spaces");
+    }
+    if settings.shards > 1000 || settings.replicas > 100 {
+        return refuse(
+            "the Qdrant shards or replicas are too many: use at most 1000 and 100, or 0 to leave it to Qdrant",
+        );
     }
     if settings.timeout_ms == 0 {
         return refuse("the Qdrant timeout_ms is 0: use at least 1");
@@ -349,7 +399,7 @@ impl VectorIndex for QdrantIndex {
             .limit(query.limit as u64)
             .group_size(MOST_FACES as u64)
             .with_payload(true)
-            .params(SearchParamsBuilder::default().hnsw_ef(CANDIDATES))
+            .params(self.params())
             .read_consistency(most_nodes());
         if let Some(people) = &query.people {
             ask = ask.filter(of_people(people));

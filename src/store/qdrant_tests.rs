@@ -206,3 +206,19 @@ fn settings_have_defaults_and_know_their_fields() {
     assert_eq!(Duration::from_millis(read.timeout_ms), Duration::from_secs(5));
     assert!(toml::from_str::<QdrantSettings>("apikey = \"k\"").is_err());
 }
+
+#[test]
+fn a_new_collection_lies_as_the_settings_say() {
+    use qdrant_client::qdrant::{CreateCollection, quantization_config::Quantization};
+    let made = |shards, replicas, quantised| -> CreateCollection {
+        let vectors = VectorParamsBuilder::new(4, server_distance(Distance::Cosine));
+        Layout { shards, replicas, quantised }.collection("faces", vectors).build()
+    };
+    let plain = made(0, 0, false);
+    assert_eq!((plain.shard_number, plain.replication_factor, plain.quantization_config), (None, None, None));
+    let spread = made(6, 3, true);
+    assert_eq!((spread.shard_number, spread.replication_factor), (Some(6), Some(3)));
+    assert_eq!(spread.write_consistency_factor, Some(2), "most copies");
+    let Some(Quantization::Scalar(bytes)) = spread.quantization_config.and_then(|c| c.quantization) else { panic!() };
+    assert_eq!(bytes.quantile, Some(0.99));
+}
