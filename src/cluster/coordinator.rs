@@ -65,8 +65,13 @@ pub struct Coordinator {
     owners: BTreeMap<CameraId, (Owner, u64)>,
     cameras: BTreeMap<CameraId, Point>,
     parts: BTreeMap<CameraId, Part>,
-    /// Cameras that are assigned to this worker by what is known now.
+    /// Which worker each camera is assigned to, by what was known last.
+    assigned: BTreeMap<CameraId, WorkerId>,
+    /// Cameras that are assigned to this worker.
     mine: BTreeSet<CameraId>,
+    /// Workers that take no cameras any more since then: theirs alone are assigned anew.
+    gone: BTreeSet<WorkerId>,
+    /// Something else changed: all are.
     stale: bool,
     /// When the watch had told everything that there was.
     complete: Option<Duration>,
@@ -84,7 +89,9 @@ impl Coordinator {
             owners: BTreeMap::new(),
             cameras: BTreeMap::new(),
             parts: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             mine: BTreeSet::new(),
+            gone: BTreeSet::new(),
             stale: true,
             complete: None,
         }
@@ -110,11 +117,17 @@ impl Coordinator {
     /// A worker spoke, or is gone.
     pub fn worker(&mut self, name: WorkerId, lease: Option<Lease>) {
         let before = match lease.clone() {
-            Some(lease) => self.workers.insert(name, lease),
+            Some(lease) => self.workers.insert(name.clone(), lease),
             None => self.workers.remove(&name),
         };
         // Most words only say that somebody is still there.
-        self.stale |= before != lease;
+        if before == lease {
+            return;
+        }
+        match lease.filter(|lease| !lease.draining) {
+            None if name != self.me => drop(self.gone.insert(name)),
+            _ => self.stale = true,
+        }
     }
 
     /// A camera has another owner, or none.
@@ -205,13 +218,16 @@ impl Coordinator {
     /// What to do now.
     pub fn plan(&mut self, now: Duration) -> Vec<Action> {
         let Some(complete) = self.complete.filter(|_| self.registered) else { return Vec::new() };
-        if std::mem::take(&mut self.stale) {
-            self.assign();
+        let settled = now >= complete + self.lease;
+        // Before that nothing is claimed, and those who start together would be assigned to again and again.
+        if !settled && self.parts.is_empty() {
+            return Vec::new();
         }
+        self.assign();
         let mut actions = Vec::new();
         let concerned: BTreeSet<CameraId> = self.parts.keys().chain(&self.mine).cloned().collect();
         for camera in concerned {
-            if let Some(action) = self.decide(&camera, now, now >= complete + self.lease) {
+            if let Some(action) = self.decide(&camera, now, settled) {
                 actions.push(action);
             }
         }
@@ -219,6 +235,9 @@ impl Coordinator {
     }
 
     fn assign(&mut self) {
+        if !self.stale && self.gone.is_empty() {
+            return;
+        }
         let taking: Vec<(&WorkerId, Candidate)> = self
             .workers
             .iter()
@@ -230,8 +249,26 @@ impl Coordinator {
         // Another life of this name may hold its lease; cameras are that one's then.
         let lives = self.workers.get(&self.me).is_some_and(|lease| lease.epoch == self.epoch);
         let me = taking.iter().position(|(name, _)| lives && **name == self.me);
-        let belongs = |point: &Point| me.is_some() && candidates.of(*point) == me;
-        self.mine = self.cameras.iter().filter(|(_, point)| belongs(point)).map(|(camera, _)| camera.clone()).collect();
+        let gone = std::mem::take(&mut self.gone);
+        if std::mem::take(&mut self.stale) {
+            self.assigned.clear();
+            self.mine.clear();
+        }
+        for (camera, point) in &self.cameras {
+            if self.assigned.get(camera).is_some_and(|worker| !gone.contains(worker)) {
+                continue;
+            }
+            let place = candidates.of(*point);
+            match place.and_then(|place| taking.get(place)) {
+                Some((worker, _)) => drop(self.assigned.insert(camera.clone(), (*worker).clone())),
+                None => drop(self.assigned.remove(camera)),
+            }
+            if place.is_some() && place == me {
+                self.mine.insert(camera.clone());
+            } else {
+                self.mine.remove(camera);
+            }
+        }
     }
 
     fn decide(&mut self, camera: &CameraId, now: Duration, settled: bool) -> Option<Action> {

@@ -41,7 +41,7 @@ fn of_a(others: &[(&str, u64)]) -> String {
     let mut trial = worker(others, &[]);
     let names: Vec<String> = (0..100).map(|i| format!("c{i}")).collect();
     trial.cameras(names.iter().map(|c| id(c)));
-    trial.plan(at(0.0));
+    trial.plan(at(9.0));
     trial.mine.iter().next().unwrap().to_string()
 }
 
@@ -217,4 +217,24 @@ fn a_worker_whose_name_another_process_has_takes_nothing() {
     // That one is gone, and this one has its lease back.
     a.worker("a".parse().unwrap(), Some(lease(1)));
     assert_eq!(a.plan(at(9.2)), [claim("door", Some(3))]);
+}
+
+#[test]
+fn what_is_assigned_after_changes_is_what_a_newcomer_would_compute() {
+    let names: Vec<String> = (0..200).map(|i| format!("c{i}")).collect();
+    let cameras: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut old = worker(&[("b", 1), ("c", 1), ("d", 1), ("e", 1)], &cameras);
+    old.plan(at(9.0));
+    old.worker("c".parse().unwrap(), None);
+    old.plan(at(9.1));
+    old.worker("d".parse().unwrap(), Some(Lease { draining: true, ..lease(1) }));
+    old.plan(at(9.2));
+    let mut new = worker(&[("b", 1), ("e", 1)], &cameras);
+    new.plan(at(9.0));
+    assert_eq!(old.mine, new.mine);
+    old.worker("c".parse().unwrap(), Some(lease(2)));
+    old.plan(at(9.3));
+    new.worker("c".parse().unwrap(), Some(lease(2)));
+    new.plan(at(9.3));
+    assert_eq!((&old.mine, &old.assigned), (&new.mine, &new.assigned));
 }
