@@ -252,7 +252,7 @@ impl Server {
         });
         let sharing = sharing.map(|parts| {
             let uses = (fleet.clone(), outbox.clone(), recognition.gallery.clone());
-            parts.start(config, uses, &mut tasks, &stop)
+            parts.start(config, uses, &recognition.engine.now().plan().trials, &mut tasks, &stop)
         });
         let mover = Mover::new(
             recognition.gallery.clone(),

@@ -11,12 +11,26 @@ use crate::{
     config::{Config, types::Role},
     identity::Gallery,
     ids::{CameraId, WorkerId},
+    inference::plan::Trial,
     pipeline::{fleet::Fleet, outbox::Outbox},
     store::nats::{ClusterStore, frames::NatsFrames, registry::NatsRegistry, statuses::NatsStatuses},
 };
 
-/// Cameras a core, where the settings name no number: 1080p at 25 frames a second with somebody there now and then (`visage bench capacity`).
+/// Pictures a second that a camera has searched, with somebody there now and then (`visage bench capacity`).
+const SEARCHES_A_CAMERA: f64 = 5.0;
+/// Cameras a core where nothing was measured.
 const CAMERAS_A_CORE: f64 = 5.0;
+
+/// Cameras that this machine takes, by the trial at the start. In steps of half an octave: a short trial is noisy, and each change of a weight moves
+/// cameras.
+fn measured(trials: &[Trial], cores: usize) -> f64 {
+    let fastest = trials.iter().map(|trial| trial.pictures_per_s).filter(|rate| rate.is_finite()).fold(0.0, f64::max);
+    if fastest <= 0.0 {
+        return cores.max(1) as f64 * CAMERAS_A_CORE;
+    }
+    let cameras = (fastest / SEARCHES_A_CAMERA).max(1.0);
+    ((cameras.log2() * 2.0).round() / 2.0).exp2()
+}
 
 /// The part of a process in its cluster.
 pub(super) struct Sharing {
@@ -66,6 +80,7 @@ impl Parts {
         self,
         config: &Config,
         (fleet, outbox, gallery): (Fleet, Outbox, Gallery),
+        trials: &[Trial],
         tasks: &mut Tasks,
         stop: &CancellationToken,
     ) -> Sharing {
@@ -74,7 +89,7 @@ impl Parts {
         let (told, left) = watch::channel(!works);
         if works {
             let capacity = match config.cluster.capacity {
-                0 => available_parallelism().map_or(1.0, |cores| cores.get() as f64) * CAMERAS_A_CORE,
+                0 => measured(trials, available_parallelism().map_or(1, |cores| cores.get())),
                 cameras => cameras as f64,
             };
             tracing::info!(worker = %me, capacity, "this process runs cameras of the cluster");
@@ -124,4 +139,25 @@ fn run(tasks: &mut Tasks, work: impl Future<Output = ()> + Send + 'static) {
         work.await;
         Ok(())
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::plan::Way;
+
+    #[test]
+    fn a_machine_takes_what_it_measured_and_noise_changes_nothing() {
+        let at = |pictures_per_s: f64| {
+            let way = Way { sessions: 2, threads: 1, batch: 1 };
+            measured(
+                &[Trial { way, run_ms: 10.0, pictures_per_s }, Trial { way, run_ms: 20.0, pictures_per_s: 1.0 }],
+                2,
+            )
+        };
+        assert_eq!(at(80.0), 16.0);
+        assert_eq!((at(74.0), at(90.0)), (16.0, 16.0));
+        assert!((at(160.0) - 32.0).abs() < 1e-9 && at(2.0) == 1.0);
+        assert_eq!((measured(&[], 4), at(f64::NAN)), (20.0, 1.0));
+    }
 }

@@ -20,7 +20,7 @@ pub struct ClusterSettings {
     pub replicas: usize,
     /// A worker that is silent for so long loses its cameras.
     pub lease_seconds: u64,
-    /// Cameras that this worker takes; 0: by its cores.
+    /// Cameras that this worker takes; 0: as measured at the start.
     pub capacity: usize,
 }
 
@@ -75,7 +75,7 @@ impl ClusterSettings {
             "cluster.replicas: give 1, 3 or 5 copies, as many NATS servers are needed",
         );
         need((1..=300).contains(&self.lease_seconds), "cluster.lease_seconds: give 1 to 300");
-        need(self.capacity <= 10_000, "cluster.capacity: give at most 10000, or 0 to go by the cores");
+        need(self.capacity <= 10_000, "cluster.capacity: give at most 10000, or 0 to measure");
         faults
     }
 }
