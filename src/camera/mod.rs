@@ -23,7 +23,7 @@ pub mod supervisor;
 mod tally;
 
 pub use attention::Attention;
-pub use far::{FarFrame, FarFrames};
+pub use far::{FarFrame, FarFrames, FarStatus};
 pub use gst::{DECODE_THREADS, MissingElement, gst_opener, gst_opener_within, gstreamer_version, missing_elements};
 pub use limits::StreamLimits;
 pub use networks::Networks;

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     camera::{
-        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, FarFrames, Networks, SpecError,
-        source::SourceOpener, supervisor::SupervisorSettings,
+        CameraSpec, CameraState, CameraStatus, CameraStore, CameraStoreError, FarFrames, FarStatus, Networks,
+        SpecError, source::SourceOpener, supervisor::SupervisorSettings,
     },
     face::{Detection, Quality},
     identity::{Decision, Person},
@@ -154,8 +154,8 @@ struct Running {
     stop: CancellationToken,
     /// `None` while it is being awaited, and of a camera that runs elsewhere.
     task: Option<JoinHandle<()>>,
-    /// Where the status of a camera that runs elsewhere is told.
-    told: Option<watch::Sender<CameraStatus>>,
+    /// Where it is told how a camera fares that runs elsewhere.
+    told: Option<watch::Sender<FarStatus>>,
 }
 
 impl Fleet {
@@ -272,7 +272,7 @@ impl Fleet {
         } else if let Some(running) = self.cameras().get(&spec.id) {
             if let Some(told) = running.told.as_ref().filter(|_| spec.enabled != old.enabled) {
                 let state = if spec.enabled { CameraState::Connecting } else { CameraState::Disabled };
-                told.send_replace(CameraStatus::new(state, time::now()));
+                told.send_replace(CameraStatus::new(state, time::now()).into());
             }
             running.spec.send_replace(spec);
         }
@@ -407,6 +407,10 @@ mod duty;
 
 fn view(running: &Running) -> CameraView {
     let spec = running.spec.borrow().clone();
+    if let Some(told) = &running.told {
+        let FarStatus { status, main, detection_latency, active_tracks, faces_found } = told.borrow().clone();
+        return CameraView { spec, status, main, detection_latency, active_tracks, faces_found };
+    }
     CameraView {
         status: running.status.borrow().clone(),
         main: spec.substream.is_some().then(|| running.main.borrow().clone()),

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{Duty, Fleet, FleetError, Running, Snapshot};
 use crate::{
-    camera::{CameraSpec, CameraState, CameraStatus, CameraStoreError, FarFrame, FarFrames, Reason},
+    camera::{CameraSpec, CameraState, CameraStatus, CameraStoreError, FarFrame, FarFrames, FarStatus, Reason},
     ids::CameraId,
     pipeline::{camera_faces, camera_loop::LoopShared},
     telemetry, time,
@@ -77,8 +77,9 @@ impl Fleet {
     }
 
     /// How a camera fares that runs elsewhere. Nothing happens when it runs here, or is not registered.
-    pub fn tell(&self, id: &CameraId, status: CameraStatus) {
-        let other = |before: &CameraStatus| before.state != status.state || before.reason != status.reason;
+    pub fn tell(&self, id: &CameraId, status: FarStatus) {
+        let key = |far: &FarStatus| (far.status.state, far.status.reason.clone());
+        let other = |before: &FarStatus| key(before) != key(&status);
         let changed = {
             let cameras = self.cameras();
             let Some(told) = cameras.get(id).and_then(|running| running.told.as_ref()) else { return };
@@ -136,8 +137,10 @@ impl Fleet {
             code: "elsewhere".into(),
             message: "another node of the cluster runs the camera, or none does yet; ask a gateway how it fares".into(),
         });
-        let (told, status) = watch::channel(CameraStatus { reason, ..CameraStatus::new(state, time::now()) });
-        let (_, main) = watch::channel(CameraStatus::new(state, time::now()));
+        let now = CameraStatus { reason, ..CameraStatus::new(state, time::now()) };
+        let told = watch::Sender::new(FarStatus::from(now.clone()));
+        // Nobody reads these of a camera that is told of.
+        let ((_, status), (_, main)) = (watch::channel(now.clone()), watch::channel(now));
         let (id, spec) = (spec.id.clone(), watch::Sender::new(spec));
         let (shared, stop) = (Arc::new(LoopShared::default()), self.0.stop.child_token());
         self.cameras().insert(id, Running { spec, status, main, shared, stop, task: None, told: Some(told) });

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    camera::{CameraState, CameraStatus, Reason},
+    camera::{CameraState, CameraStatus, FarStatus, Reason},
     cluster::{Lease, Owner, Registry, registry::Note},
     ids::{CameraId, WorkerId},
     pipeline::fleet::Fleet,
@@ -135,12 +135,12 @@ impl Known {
     }
 
     /// How a camera fares; `before` is what was told last.
-    fn status(&self, camera: &CameraId, before: &CameraStatus) -> CameraStatus {
+    fn status(&self, camera: &CameraId, before: &CameraStatus) -> FarStatus {
         let alive = |owner: &&Owner| self.workers.get(&owner.worker).is_some_and(|lease| lease.epoch == owner.epoch);
         let own = |state: CameraState, code: &'static str, message: String| {
             let reason = Some(Reason { code: code.into(), message });
             let since = if before.state == state && before.reason == reason { before.since } else { time::now() };
-            CameraStatus { reason, ..CameraStatus::new(state, since) }
+            FarStatus::from(CameraStatus { reason, ..CameraStatus::new(state, since) })
         };
         match self.owners.get(camera).filter(alive) {
             Some(owner) => {
@@ -177,22 +177,23 @@ mod tests {
         let (a, lease) = ("a".parse::<WorkerId>().unwrap(), Lease { epoch: 1, capacity: 1.0, draining: false });
         let before = CameraStatus::new(CameraState::Connecting, time::now());
         let mut known = Known::default();
-        let alone = known.status(&door, &before);
+        let alone = known.status(&door, &before).status;
         assert_eq!(alone.reason.as_ref().unwrap().code, "no_worker");
         assert!(alone.reason.as_ref().unwrap().message.contains("ingest"));
-        assert_eq!(known.status(&door, &alone).since, alone.since, "the same is not told anew");
+        assert_eq!(known.status(&door, &alone).status.since, alone.since, "the same is not told anew");
         known.note(Note::Worker(a.clone(), Some(lease)));
         known.note(Note::Owner(door.clone(), Some((owner("a", 1), 3))));
-        assert_eq!(known.status(&door, &before).reason.unwrap().code, "taken");
-        let streaming = CameraStatus { fps_in: 25.0, ..CameraStatus::new(CameraState::Streaming, time::now()) };
+        assert_eq!(known.status(&door, &before).status.reason.unwrap().code, "taken");
+        let status = CameraStatus { fps_in: 25.0, ..CameraStatus::new(CameraState::Streaming, time::now()) };
+        let streaming = FarStatus { active_tracks: 2, ..status.into() };
         known.statuses.insert(a.clone(), BTreeMap::from([(door.clone(), streaming.clone())]));
         assert_eq!(known.status(&door, &before), streaming);
         // Of another life of that worker, and of one that is gone.
         known.note(Note::Owner(door.clone(), Some((owner("a", 0), 4))));
-        assert_eq!(known.status(&door, &before).state, CameraState::Retrying);
+        assert_eq!(known.status(&door, &before).status.state, CameraState::Retrying);
         known.note(Note::Owner(door.clone(), Some((owner("a", 1), 5))));
         known.note(Note::Worker(a, None));
-        let gone = known.status(&door, &before).reason.unwrap();
+        let gone = known.status(&door, &before).status.reason.unwrap();
         assert_eq!(gone.code, "no_worker");
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    camera::{CameraSpec, CameraState},
+    camera::{CameraSpec, CameraState, FarStatus},
     cluster::{
         Coordinator, Lease, Registry, RegistryError,
         registry::{Claimed, Note},
@@ -22,7 +22,7 @@ use crate::{
     event::EventLogError,
     ids::{CameraId, EventId, WorkerId},
     pipeline::{
-        fleet::{Fleet, FleetError},
+        fleet::{CameraView, Fleet, FleetError},
         outbox::Outbox,
     },
     store::nats::{
@@ -255,8 +255,13 @@ impl Work {
     /// Says how the cameras fare: at once when a state changes, else now and then.
     fn tell(&mut self) {
         let views = self.parts.fleet.list().into_iter().filter(|view| self.parts.fleet.runs(&view.spec.id));
-        let statuses: Statuses = views.map(|view| (view.spec.id, view.status)).collect();
-        let states: BTreeMap<CameraId, CameraState> = statuses.iter().map(|(id, s)| (id.clone(), s.state)).collect();
+        let far = |view: CameraView| {
+            let CameraView { spec, status, main, detection_latency, active_tracks, faces_found } = view;
+            (spec.id, FarStatus { status, main, detection_latency, active_tracks, faces_found })
+        };
+        let statuses: Statuses = views.map(far).collect();
+        let state = |(id, far): (&CameraId, &FarStatus)| (id.clone(), far.status.state);
+        let states: BTreeMap<CameraId, CameraState> = statuses.iter().map(state).collect();
         let due = self.told.0.is_none_or(|at| at.elapsed() >= TELL);
         // Without a lease another process may have the name.
         if self.telling || self.trouble || !(due || states != self.told.1) {

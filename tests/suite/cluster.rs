@@ -360,6 +360,11 @@ async fn a_gateway_shows_frames_of_workers_and_knows_tokens_of_the_cluster() {
     let shown = cameras.capture_snapshot(ask(true)).await.unwrap().into_inner();
     let size = |jpeg: &[u8]| image::load_from_memory(jpeg).map(|picture| (picture.width(), picture.height())).unwrap();
     assert_eq!((size(&own.jpeg), size(&shown.jpeg)), ((640, 360), (640, 360)));
+    until("the gateway tells of the faces that the worker found", async || {
+        let get = GetCameraRequest { name: "cameras/c0".into() };
+        cameras.get_camera(get).await.unwrap().into_inner().status.unwrap().faces_found > 0
+    })
+    .await;
     // A worker that is gone is told of, and asked no more.
     worker.kill().await;
     until("the camera has no worker", async || {

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{ClusterStore, fault::LIMIT, registry};
 use crate::{
-    camera::CameraStatus,
+    camera::FarStatus,
     cluster::RegistryError,
     ids::{CameraId, WorkerId},
     store::StoreError,
@@ -26,7 +26,7 @@ use crate::{
 const WORDS: usize = 256;
 
 /// The statuses of one worker's cameras.
-pub type Statuses = BTreeMap<CameraId, CameraStatus>;
+pub type Statuses = BTreeMap<CameraId, FarStatus>;
 
 /// Where statuses are told. What is written ends on its own.
 pub struct NatsStatuses {
