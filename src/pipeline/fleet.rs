@@ -16,7 +16,6 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    camera_faces,
     camera_loop::{LoopParts, LoopShared},
     camera_tasks::{self, CameraParts},
     picture,
@@ -314,37 +313,6 @@ impl Fleet {
         self.0.changes.subscribe()
     }
 
-    /// The newest frame as JPEG.
-    ///
-    /// # Errors
-    /// When the camera is not there, has no frame to show, or the frame can't be analysed.
-    pub async fn snapshot(&self, id: &CameraId, annotate: bool) -> Result<Snapshot, FleetError> {
-        if let Some(far) = self.far_frames(id)? {
-            return self.far_snapshot(id, &*far, annotate).await;
-        }
-        let (frame, view) = {
-            let cameras = self.cameras();
-            let running = cameras.get(id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?;
-            (running.shared.last_frame(), view(running))
-        };
-        let frame = frame.filter(|_| view.status.state == CameraState::Streaming).ok_or_else(|| {
-            let why = view.status.reason.map(|r| format!(": {}", r.message)).unwrap_or_default();
-            FleetError::NoFrame { camera: id.clone(), why: format!("it is {}{why}", view.status.state.as_str()) }
-        })?;
-        let desk = &self.0.parts.loops.desk;
-        let faces = if annotate {
-            let threshold = camera_faces::own_threshold(&view.spec);
-            desk.answer(&frame.picture, &view.spec.watchlists, threshold).await?
-        } else {
-            Vec::new()
-        };
-        let (drawn_picture, drawn_faces) = (frame.picture.clone(), faces.clone());
-        let jpeg = picture::blocking(move || picture::drawn(&drawn_picture, &drawn_faces))
-            .await?
-            .map_err(picture::PictureError::from)?;
-        Ok(Snapshot { jpeg, captured: frame.captured.at, faces })
-    }
-
     /// Stops every camera and waits for its tasks; tracks end with their LEFT events written.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();
@@ -404,6 +372,8 @@ impl Fleet {
 
 #[path = "fleet_duty.rs"]
 mod duty;
+#[path = "fleet_snapshot.rs"]
+mod snapshot;
 
 fn view(running: &Running) -> CameraView {
     let spec = running.spec.borrow().clone();

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Duty, Fleet, FleetError, Running, Snapshot};
+use super::{Duty, Fleet, FleetError, Running};
 use crate::{
-    camera::{CameraSpec, CameraState, CameraStatus, CameraStoreError, FarFrame, FarFrames, FarStatus, Reason},
+    camera::{CameraSpec, CameraState, CameraStatus, FarStatus, Reason},
     ids::CameraId,
-    pipeline::{camera_faces, camera_loop::LoopShared},
+    pipeline::camera_loop::LoopShared,
     telemetry, time,
 };
 
@@ -95,32 +95,6 @@ impl Fleet {
     /// Whether a camera runs here.
     pub fn runs(&self, id: &CameraId) -> bool {
         self.cameras().get(id).is_some_and(|running| running.told.is_none())
-    }
-
-    /// Who is asked for frames of a camera that runs elsewhere.
-    pub(super) fn far_frames(&self, id: &CameraId) -> Result<Option<Arc<dyn FarFrames>>, FleetError> {
-        let cameras = self.cameras();
-        let running = cameras.get(id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?;
-        Ok(running.told.as_ref().and_then(|_| self.0.parts.far.clone()))
-    }
-
-    pub(super) async fn far_snapshot(
-        &self,
-        id: &CameraId,
-        far: &dyn FarFrames,
-        annotate: bool,
-    ) -> Result<Snapshot, FleetError> {
-        let no_frame = |why: String| FleetError::NoFrame { camera: id.clone(), why };
-        let FarFrame { captured, jpeg } = far.newest(id).await.map_err(no_frame)?;
-        if !annotate {
-            return Ok(Snapshot { jpeg, captured, faces: Vec::new() });
-        }
-        // Looked at here: the gallery is the same everywhere.
-        let spec = self.get(id).ok_or_else(|| CameraStoreError::NotFound(id.clone()))?.spec;
-        let threshold = camera_faces::own_threshold(&spec);
-        let desk = &self.0.parts.loops.desk;
-        let (found, drawn) = desk.identify_by(jpeg.clone(), &spec.watchlists, threshold, true).await?;
-        Ok(Snapshot { jpeg: drawn.unwrap_or(jpeg), captured, faces: found.faces })
     }
 
     pub(super) fn add(&self, spec: CameraSpec) {
