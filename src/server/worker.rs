@@ -156,8 +156,11 @@ impl Worker {
             }
         }
         work.doing.shutdown().await;
-        if let Err(error) = work.parts.registry.leave().await {
-            tracing::warn!(%error, "the lease could not be taken back; it ends on its own");
+        // A registry that is away must not hold the end up.
+        match tokio::time::timeout(AGAIN, work.parts.registry.leave()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be taken back; it ends on its own"),
+            Err(_) => tracing::warn!("the lease could not be taken back in time; it ends on its own"),
         }
     }
 }
