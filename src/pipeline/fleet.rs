@@ -115,19 +115,9 @@ pub struct FleetParts {
     pub loops: LoopParts,
     /// Most cameras.
     pub max: usize,
-    /// Which of them run here.
-    pub duty: Duty,
-    /// Frames of those that don't.
+    /// Frames of cameras that run elsewhere: then only those run here that are taken ([`Fleet::take`]), and how the rest fares is told by others
+    /// ([`Fleet::tell`]). Without, all run here.
     pub far: Option<Arc<dyn FarFrames>>,
-}
-
-/// Which registered cameras run here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duty {
-    /// All.
-    All,
-    /// Those that are taken ([`Fleet::take`]); how the rest fares is told by others ([`Fleet::tell`]).
-    Taken,
 }
 
 /// Every registered camera with its tasks. Cheap to clone.

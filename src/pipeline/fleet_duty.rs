@@ -1,10 +1,13 @@
 //! Cameras that may run elsewhere: taken, left, and told of, by those who share them out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
-use super::{Duty, Fleet, FleetError, Running};
+use super::{Fleet, FleetError, Running};
 use crate::{
     camera::{CameraSpec, CameraState, CameraStatus, FarStatus, Reason},
     ids::CameraId,
@@ -27,16 +30,15 @@ impl Fleet {
         let specs = self.0.parts.store.list().await?;
         let registered: BTreeMap<&CameraId, &CameraSpec> = specs.iter().map(|spec| (&spec.id, spec)).collect();
         let known: Vec<CameraSpec> = self.cameras().values().map(|running| running.spec.borrow().clone()).collect();
-        let mut seen = BTreeMap::new();
+        let seen: BTreeSet<CameraId> = known.iter().map(|spec| spec.id.clone()).collect();
         for old in known {
             match registered.get(&old.id) {
                 None => self.forget(&old.id).await,
                 Some(new) if **new != old => self.replace(&old, (*new).clone()).await,
                 Some(_) => {}
             }
-            seen.insert(old.id, ());
         }
-        for spec in specs.iter().filter(|spec| !seen.contains_key(&spec.id)) {
+        for spec in specs.iter().filter(|spec| !seen.contains(&spec.id)) {
             self.add(spec.clone());
         }
         self.changed();
@@ -98,9 +100,9 @@ impl Fleet {
     }
 
     pub(super) fn add(&self, spec: CameraSpec) {
-        match self.0.parts.duty {
-            Duty::All => self.launch(spec),
-            Duty::Taken => self.place(spec),
+        match self.0.parts.far {
+            None => self.launch(spec),
+            Some(_) => self.place(spec),
         }
     }
 

@@ -30,7 +30,7 @@ use crate::{
     identity::{AlikeRange, Gallery, GallerySettings},
     pipeline::{
         camera_loop::LoopParts,
-        fleet::{Duty, Fleet, FleetParts},
+        fleet::{Fleet, FleetParts},
         outbox::{Outbox, OutboxLimits},
         picture::PictureDesk,
         reembed::Mover,
@@ -199,7 +199,6 @@ impl Server {
         };
         let fleet = Fleet::start(
             FleetParts {
-                duty: if sharing.is_some() { Duty::Taken } else { Duty::All },
                 far: sharing.as_ref().map(Parts::far),
                 store: recognition.store.cameras(),
                 opener,

@@ -1,20 +1,13 @@
 //! How cameras fare that run on other workers: from what those say, and from who is alive.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     camera::{CameraState, CameraStatus, FarStatus, Reason},
-    cluster::{Lease, Owner, Registry, registry::Note},
+    cluster::{Lease, Owner, Registry, RegistryError, registry::Note},
     ids::{CameraId, WorkerId},
     pipeline::fleet::Fleet,
     store::nats::{
@@ -63,7 +56,7 @@ impl Elsewhere {
         }
     }
 
-    async fn follow(&self) -> Result<(), crate::cluster::RegistryError> {
+    async fn follow(&self) -> Result<(), RegistryError> {
         let mut notes = self.registry.watch().await?;
         let (mut words, hearing) = self.statuses.hear().await?;
         let ended = self.listen(&mut notes, &mut words).await;
@@ -75,19 +68,18 @@ impl Elsewhere {
         &self,
         notes: &mut mpsc::Receiver<Note>,
         words: &mut mpsc::Receiver<(WorkerId, Statuses)>,
-    ) -> Result<(), crate::cluster::RegistryError> {
+    ) -> Result<(), RegistryError> {
         let mut known = Known::default();
         let mut changes = self.store.changes();
         changes.mark_changed();
         let mut tick = tokio::time::interval(AGAIN);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut changed = false;
-        let mut complete = None;
+        let mut complete = false;
         loop {
             tokio::select! {
                 note = notes.recv() => match note {
                     None => return Ok(()),
-                    Some(Note::Complete) => complete = Some(Instant::now()),
+                    Some(Note::Complete) => complete = true,
                     Some(note) => known.note(note),
                 },
                 word = words.recv() => match word {
@@ -95,18 +87,11 @@ impl Elsewhere {
                     Some((worker, statuses)) => drop(known.statuses.insert(worker, statuses)),
                 },
                 Ok(()) = changes.changed(), if self.cameras => {
-                    self.fleet.follow().await.map_err(|e| crate::cluster::RegistryError(e.to_string()))?;
+                    self.fleet.follow().await.map_err(|e| RegistryError(e.to_string()))?;
                 }
                 // Many words at once are told of once.
-                _ = tick.tick() => {
-                    if complete.is_some() && (changed || !known.owners.is_empty() || !known.workers.is_empty()) {
-                        self.tell(&known);
-                    }
-                    changed = false;
-                    continue;
-                }
+                _ = tick.tick(), if complete => self.tell(&known),
             }
-            changed = true;
         }
     }
 
@@ -150,8 +135,7 @@ impl Known {
                 })
             }
             None => {
-                let alive: BTreeSet<&WorkerId> = self.workers.keys().collect();
-                let message = match alive.len() {
+                let message = match self.workers.len() {
                     0 => "no worker is alive; start one with server.role = \"ingest\"".to_owned(),
                     n => format!(
                         "no worker runs the camera at the moment; {n} are alive, and one of them takes it within seconds"

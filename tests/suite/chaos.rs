@@ -10,10 +10,7 @@ use std::{
 
 use tokio::{task::JoinHandle, time::sleep};
 use visage::{
-    proto::v1::{
-        GetPersonRequest, ListEventsRequest, StreamEventsRequest, stream_events_request::Start,
-        stream_events_response::Message,
-    },
+    proto::v1::{GetPersonRequest, StreamEventsRequest, stream_events_request::Start, stream_events_response::Message},
     simulator::{SimCamera, Simulator, SimulatorSettings},
 };
 
@@ -118,22 +115,6 @@ async fn killed_at_start(data: &Path, after: Duration) {
     child.kill().await.unwrap();
 }
 
-/// All events of the log, by position.
-async fn log(server: &Server) -> BTreeMap<u64, String> {
-    let (mut client, mut all, mut page_token) = (server.events().await, BTreeMap::new(), String::new());
-    loop {
-        let request = ListEventsRequest { page_size: 1000, page_token, ..Default::default() };
-        let page = client.list_events(request).await.unwrap().into_inner();
-        for event in page.events {
-            assert!(all.insert(event.position, event.name).is_none(), "the log has a position twice");
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return all;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_at_random_moments_loses_and_doubles_nothing() {
     let kills = std::env::var("VISAGE_CHAOS_KILLS").ok().map_or(KILLS, |kills| kills.parse().unwrap());
@@ -178,7 +159,7 @@ async fn a_server_that_is_killed_at_random_moments_loses_and_doubles_nothing() {
     for i in 0..CAMERAS {
         server.cameras().await.delete_camera(delete(i)).await.unwrap();
     }
-    let log = log(&server).await;
+    let log = server.log().await;
     let latest = log.last_key_value().map_or(0, |(position, _)| *position);
     let until = tokio::time::Instant::now() + crate::support::PATIENCE;
     while received.lock().unwrap().names.last_key_value().is_none_or(|(position, _)| *position < latest) {

@@ -17,9 +17,8 @@ use tonic::Code;
 use visage::{
     proto::v1::{
         Camera, CameraState, CaptureSnapshotRequest, CreateCameraRequest, DeleteCameraRequest, Event, EventKind,
-        GetCameraRequest, ListCamerasRequest, ListEventsRequest, StreamEventsRequest,
-        camera_service_client::CameraServiceClient, event_service_client::EventServiceClient,
-        stream_events_request::Start, stream_events_response::Message,
+        GetCameraRequest, ListCamerasRequest, StreamEventsRequest, camera_service_client::CameraServiceClient,
+        event_service_client::EventServiceClient, stream_events_request::Start, stream_events_response::Message,
     },
     simulator::{SimCamera, Simulator, SimulatorSettings},
 };
@@ -153,22 +152,6 @@ async fn streaming(server: &Server) -> usize {
     cameras.iter().filter(|c| c.status.as_ref().is_some_and(|s| s.state() == CameraState::Streaming)).count()
 }
 
-/// All events of the log as a server tells them.
-async fn log(server: &Server) -> BTreeMap<u64, String> {
-    let (mut client, mut all, mut page_token) = (server.events().await, BTreeMap::new(), String::new());
-    loop {
-        let request = ListEventsRequest { page_size: 1000, page_token, ..Default::default() };
-        let page = client.list_events(request).await.unwrap().into_inner();
-        for event in page.events {
-            assert!(all.insert(event.position, event.name).is_none(), "the log has a position twice");
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return all;
-        }
-    }
-}
-
 async fn signal(server: &Server, name: &str) {
     let done = Command::new("kill").args([name, &server.pid().to_string()]).status().await.unwrap();
     assert!(done.success());
@@ -283,10 +266,9 @@ async fn workers_and_gateways_that_are_killed_lose_and_double_nothing() {
         let request = DeleteCameraRequest { name: format!("cameras/c{i}") };
         gateway.cameras().await.delete_camera(request).await.unwrap();
     }
-    sleep(Duration::from_secs(2)).await;
     // As a node tells it that has seen nothing of all this.
     let fresh = cluster.node("fresh", "api").await;
-    let log = log(&fresh).await;
+    let log = fresh.log().await;
     let latest = log.last_key_value().map_or(0, |(position, _)| *position);
     until("the subscriber has caught up", async || {
         received.lock().unwrap().heard.last_key_value().is_some_and(|(position, _)| *position >= latest)

@@ -1,6 +1,7 @@
 //! A server as a process, a simulator in this process, clients, and waiting for what should happen.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
@@ -243,6 +244,22 @@ impl Server {
         match timeout(PATIENCE, wait).await {
             Ok(status) => status,
             Err(_) => panic!("camera {id} never was {state:?}; last seen: {last:?}"),
+        }
+    }
+
+    /// The names of all events of the log, by position.
+    pub async fn log(&self) -> BTreeMap<u64, String> {
+        let (mut client, mut all, mut page_token) = (self.events().await, BTreeMap::new(), String::new());
+        loop {
+            let request = ListEventsRequest { page_size: 1000, page_token, ..Default::default() };
+            let page = client.list_events(request).await.unwrap().into_inner();
+            for event in page.events {
+                assert!(all.insert(event.position, event.name).is_none(), "the log has a position twice");
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return all;
+            }
         }
     }
 

@@ -76,19 +76,12 @@ impl TokenStore for SqliteStore {
     }
 }
 
-/// Puts a token as it is into a replica; what its key stands for: its hash. Within the caller's transaction.
-pub(super) fn replicate(c: &Connection, token: &Token) -> Result<String, CommandError> {
-    if token.revoked.is_none() {
-        // One live token a name, which the cluster keeps; an older one is on its way out.
-        c.execute(
-            "DELETE FROM tokens WHERE name = ?1 AND revoked IS NULL AND hash <> ?2",
-            params![token.name.as_str(), token.hash.0],
-        )?;
-    }
+/// Writes a token as it is; `how` is the statement's verb.
+fn keep(c: &Connection, how: &str, token: &Token) -> Result<(), CommandError> {
     let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
     let scope = (!token.scope.is_empty()).then(|| serde_json::to_string(&token.scope)).transpose()?;
     c.execute(
-        &format!("INSERT OR REPLACE INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+        &format!("{how} INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
         params![
             token.hash.0,
             token.name.as_str(),
@@ -100,6 +93,19 @@ pub(super) fn replicate(c: &Connection, token: &Token) -> Result<String, Command
             scope
         ],
     )?;
+    Ok(())
+}
+
+/// Puts a token as it is into a replica; what its key stands for: its hash. Within the caller's transaction.
+pub(super) fn replicate(c: &Connection, token: &Token) -> Result<String, CommandError> {
+    if token.revoked.is_none() {
+        // One live token a name, which the cluster keeps; an older one is on its way out.
+        c.execute(
+            "DELETE FROM tokens WHERE name = ?1 AND revoked IS NULL AND hash <> ?2",
+            params![token.name.as_str(), token.hash.0],
+        )?;
+    }
+    keep(c, "INSERT OR REPLACE", token)?;
     Ok(hex::encode(token.hash.0))
 }
 
@@ -192,22 +198,7 @@ impl TokenBook {
         if transaction.query_row(&same, [token.name.as_str()], |r| r.get::<_, i64>(0))? > 0 {
             return Err(TokenBookError::Exists(token.name.clone()));
         }
-        let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
-        let scope = (!token.scope.is_empty()).then(|| serde_json::to_string(&token.scope)).transpose();
-        let scope = scope.map_err(|e| TokenBookError::Storage(e.to_string()))?;
-        transaction.execute(
-            &format!("INSERT INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
-            params![
-                token.hash.0,
-                token.name.as_str(),
-                token.role.as_str(),
-                token.created.to_string(),
-                text(token.expires),
-                text(token.used),
-                text(token.revoked),
-                scope
-            ],
-        )?;
+        keep(&transaction, "INSERT", token)?;
         Ok(transaction.commit()?)
     }
 
