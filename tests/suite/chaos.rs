@@ -14,7 +14,7 @@ use visage::{
     simulator::{SimCamera, Simulator, SimulatorSettings},
 };
 
-use crate::support::{Server, bytes, folder_of, visage};
+use crate::support::{Server, bytes, crowd, visage};
 
 /// Kills where `VISAGE_CHAOS_KILLS` says nothing.
 const KILLS: u64 = 6;
@@ -121,7 +121,7 @@ async fn a_server_that_is_killed_at_random_moments_loses_and_doubles_nothing() {
     let seed = std::env::var("VISAGE_CHAOS_SEED").ok().map_or(1, |seed| seed.parse().unwrap());
     let mut random = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
-    let folder = folder_of(dir.path(), "crowd", &["obama2.jpg", "biden.jpg"]);
+    let folder = crowd(dir.path());
     let cameras = (0..CAMERAS)
         .map(|i| {
             let text = format!("c{i}={},codec=mjpeg,size=640x360,fps=8,period=1s", folder.display());

@@ -14,7 +14,7 @@ use visage::{
     simulator::{SimCamera, Simulator, SimulatorSettings},
 };
 
-use crate::support::{PATIENCE, Server, folder_of, http_get, skipped, visage, visage_by};
+use crate::support::{PATIENCE, Server, crowd, http_get, skipped, visage, visage_by};
 
 /// Whoever is not seen for a moment has left.
 const BRIEF: [(&str, &str); 2] = [("VISAGE_TRACK__MAX_LOST_MS", "300"), ("VISAGE_RETURNS__WITHIN_MS", "300")];
@@ -41,12 +41,7 @@ fn newcomer(id: &str) -> CreatePersonRequest {
 
 /// Cameras at work, the disk breaks, more happens, the disk is mended: every event is there, in order, also those of the time in between.
 async fn survives(server: Server, dir: &Path, breaks: impl AsyncFn(&Server), mends: impl AsyncFn(&Server), word: &str) {
-    let folder = folder_of(dir, "crowd", &["biden.jpg", "obama2.jpg"]);
-    // Nobody between the two, so that each comes and goes again and again.
-    for nobody in ["c-nobody.png", "z-nobody.png"] {
-        image::RgbImage::new(64, 36).save(folder.join(nobody)).unwrap();
-    }
-    let text = format!("door={},codec=mjpeg,size=640x360,fps=8,period=1s", folder.display());
+    let text = format!("door={},codec=mjpeg,size=640x360,fps=8,period=1s", crowd(dir).display());
     let cameras = vec![SimCamera::parse(&text).unwrap()];
     let sim = Simulator::start(SimulatorSettings { port: 0, cameras, ..Default::default() }).unwrap();
     server.know("barack-obama", "Barack Obama", "obama.jpg").await;

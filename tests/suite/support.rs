@@ -1,10 +1,11 @@
 //! A server as a process, a simulator in this process, clients, and waiting for what should happen.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -69,8 +70,24 @@ pub fn folder_of(dir: &Path, name: &str, pictures: &[&str]) -> PathBuf {
     folder
 }
 
+/// A folder for a simulated camera that two people pass again and again, with nobody between them: each comes and goes, and events never end.
+pub fn crowd(dir: &Path) -> PathBuf {
+    let folder = folder_of(dir, "crowd", &["biden.jpg", "obama2.jpg"]);
+    for nobody in ["c-nobody.png", "z-nobody.png"] {
+        image::RgbImage::new(64, 36).save(folder.join(nobody)).unwrap();
+    }
+    folder
+}
+
+/// An address that nobody listens at, and no other test of this process was given.
 pub fn free_addr() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    loop {
+        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        if GIVEN.lock().unwrap().insert(addr) {
+            return addr;
+        }
+    }
 }
 
 /// A page of the HTTP listener.
