@@ -49,6 +49,7 @@ until_true 5 answers /metrics --header "Authorization: Bearer $viewer" || wrong 
 echo "probes answer over HTTPS, /metrics asks for a token and takes one of the role viewer"
 
 say "helm test"
+contained health
 token=$viewer
 contained info | head -n 6
 

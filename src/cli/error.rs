@@ -19,7 +19,7 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Some pictures were refused, the rest is done.
 pub const PARTLY: u8 = 3;
-/// The answer is no: different people.
+/// The answer is no: different people, or a server that does not serve.
 pub const NO: u8 = 4;
 /// The server could not be reached.
 pub const UNREACHABLE: u8 = 5;

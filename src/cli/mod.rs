@@ -30,7 +30,7 @@ EXIT CODES:
   1  failed
   2  wrong command line
   3  some pictures were refused, the rest is done
-  4  the answer is no (verify: different people)
+  4  the answer is no (verify: different people; health: it does not serve)
   5  the server could not be reached
 
 Run `visage doctor` when something is missing, `visage demo` to see it all at once.";
@@ -138,6 +138,8 @@ pub enum Command {
     Doctor(local::doctor::Args),
     /// Tell about the server: versions, models, gallery.
     Info,
+    /// Tell whether the server serves, by the exit code too; needs no token.
+    Health(remote::health::Args),
     /// Print a shell's completion script.
     Completions(generate::CompletionArgs),
     /// Print the man page.
@@ -229,6 +231,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
         Command::Unknown(command) => remote::unknown::run(command, &globals, io).await,
         Command::Privacy(command) => remote::privacy::run(command, &globals, io).await,
         Command::Info => remote::info::run(&globals, io).await,
+        Command::Health(args) => remote::health::run(args, &globals, io).await,
     }
 }
 

@@ -102,7 +102,14 @@ async fn a_store_that_cannot_write_makes_the_server_unready_until_it_can() {
         ("visage.v1.ServerService", ServingStatus::Serving),
     ] {
         assert_eq!(status(&mut health, service).await, wanted, "{service:?}");
+        // The command tells the same, to scripts by its exit code.
+        let said = server.cli(&["health", service, "--json"]).output().await.unwrap();
+        let code = if wanted == ServingStatus::Serving { 0 } else { 4 };
+        let line = format!("{{\"service\":\"{service}\",\"status\":\"{}\"}}\n", wanted.as_str_name());
+        assert_eq!((said.status.code(), String::from_utf8_lossy(&said.stdout).as_ref()), (Some(code), &*line));
     }
+    let unknown = server.cli(&["health", "visage.v1.DoorService"]).output().await.unwrap();
+    assert_eq!(unknown.status.code(), Some(2), "{}", String::from_utf8_lossy(&unknown.stderr));
     let (_, metrics) = get(http, "/metrics").await;
     assert!(metrics.contains("visage_ready{check=\"store\"} 0"), "{metrics}");
     let failed = metrics.lines().find_map(|l| l.strip_prefix("visage_store_failures_total{operation=\"write\"} "));
@@ -113,6 +120,7 @@ async fn a_store_that_cannot_write_makes_the_server_unready_until_it_can() {
     until(http, "/readyz", |status, _| status == 200).await;
     assert_eq!(next().await, ServingStatus::Serving);
     assert_eq!(status(&mut health, "").await, ServingStatus::Serving);
+    assert!(server.cli(&["health"]).output().await.unwrap().status.success());
     server.add_person("anna", "Anna").await;
     server.stop().await;
 }

@@ -8,6 +8,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::{
     cli::{Globals, error::Failure, parse},
@@ -68,6 +69,7 @@ impl Connection {
     service!(/** Unknown faces. */ unknown, UnknownServiceClient);
     service!(/** The gallery as a whole. */ gallery, GalleryServiceClient);
     service!(/** The server. */ server, ServerServiceClient);
+    service!(/** Whether it serves. */ health, HealthClient);
 }
 
 /// Connects to the server that the options name. Exit code 5 if there is none, 2 if the address or token is malformed.

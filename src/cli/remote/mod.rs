@@ -10,6 +10,7 @@ pub mod enroll_sources;
 pub mod events;
 pub mod gallery;
 mod gallery_folder;
+pub mod health;
 pub mod identify;
 pub mod info;
 pub mod person;
