@@ -59,8 +59,8 @@ pub struct Coordinator {
     me: WorkerId,
     epoch: u64,
     lease: Duration,
-    /// It holds a lease, or did.
-    registered: bool,
+    /// When its lease was written last.
+    renewed: Option<Duration>,
     workers: BTreeMap<WorkerId, Lease>,
     owners: BTreeMap<CameraId, (Owner, u64)>,
     cameras: BTreeMap<CameraId, Point>,
@@ -84,7 +84,7 @@ impl Coordinator {
             me,
             epoch,
             lease,
-            registered: false,
+            renewed: None,
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
             cameras: BTreeMap::new(),
@@ -110,8 +110,17 @@ impl Coordinator {
     }
 
     /// The lease was written.
-    pub fn renewed(&mut self) {
-        self.registered = true;
+    pub fn renewed(&mut self, now: Duration) {
+        if self.is_late(now) && self.complete.is_some() {
+            // Nobody else could write theirs, perhaps, and they only seem to be gone.
+            self.complete = Some(now);
+        }
+        self.renewed = Some(now);
+    }
+
+    /// Whether the lease is written later than it should be, by more than a renewal that was lost.
+    fn is_late(&self, now: Duration) -> bool {
+        self.renewed.is_some_and(|at| now >= at + self.lease * 2 / 3)
     }
 
     /// A worker spoke, or is gone.
@@ -217,8 +226,8 @@ impl Coordinator {
 
     /// What to do now.
     pub fn plan(&mut self, now: Duration) -> Vec<Action> {
-        let Some(complete) = self.complete.filter(|_| self.registered) else { return Vec::new() };
-        let settled = now >= complete + self.lease;
+        let Some(complete) = self.complete.filter(|_| self.renewed.is_some()) else { return Vec::new() };
+        let settled = now >= complete + self.lease && !self.is_late(now);
         // Before that nothing is claimed, and those who start together would be assigned to again and again.
         if !settled && self.parts.is_empty() {
             return Vec::new();

@@ -28,7 +28,7 @@ impl Simulation {
                 self.think(place);
             }
             Happening::Renewed(_) => {
-                self.workers[place].mind.renewed();
+                self.workers[place].mind.renewed(now);
                 self.think(place);
             }
             Happening::Answered { camera, outcome, .. } => {

@@ -287,7 +287,8 @@ impl Work {
                 self.renewing = false;
                 match outcome {
                     Ok(()) => {
-                        self.mind.renewed();
+                        let now = self.now();
+                        self.mind.renewed(now);
                         if std::mem::take(&mut self.trouble) {
                             tracing::info!("the worker's lease is written again");
                         }

@@ -92,9 +92,11 @@ impl Work {
         if !self.taking.insert(camera.clone()) {
             return;
         }
-        let labels = self.parts.fleet.get(&camera).map(|view| view.spec.labels).unwrap_or_default();
+        // Where the camera was warmed up, its frames arrive already.
+        let view = self.parts.fleet.get(&camera).map(|view| (view.spec.labels, view.status.state));
+        let (labels, state) = view.unwrap_or((Default::default(), CameraState::Connecting));
         let first = NewEvent {
-            camera_state: Some(CameraState::Connecting.as_str().to_owned()),
+            camera_state: Some(state.as_str().to_owned()),
             reason: format!(
                 "worker {} runs this camera from here on; appearances of before do not go on",
                 self.parts.me

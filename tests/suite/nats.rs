@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_nats::jetstream;
+use futures::StreamExt;
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
@@ -21,6 +22,8 @@ pub struct Nats {
     child: Child,
     addr: SocketAddr,
     folder: PathBuf,
+    /// Further arguments.
+    more: Vec<String>,
 }
 
 fn program() -> PathBuf {
@@ -29,10 +32,11 @@ fn program() -> PathBuf {
     program
 }
 
-fn spawn(addr: SocketAddr, folder: &Path) -> Child {
+fn spawn(addr: SocketAddr, folder: &Path, more: &[String]) -> Child {
     Command::new(program())
         .args(["-js", "-a", "127.0.0.1", "-p", &addr.port().to_string(), "-sd"])
         .arg(folder)
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -42,16 +46,30 @@ fn spawn(addr: SocketAddr, folder: &Path) -> Child {
 }
 
 impl Nats {
-    pub async fn start(folder: &Path) -> Self {
-        let addr = free_addr();
-        let server = Self { child: spawn(addr, folder), addr, folder: folder.to_owned() };
-        server.answers().await;
-        server
+    fn spawned(addr: SocketAddr, folder: PathBuf, more: Vec<String>) -> Self {
+        Self { child: spawn(addr, &folder, &more), addr, folder, more }
     }
 
-    async fn answers(&self) {
+    /// Some that keep copies for each other; one alone where it is one.
+    pub async fn start(folder: &Path, servers: usize) -> Vec<Self> {
+        let between: Vec<String> = (0..servers).map(|_| format!("nats://{}", free_addr())).collect();
+        let mut all: Vec<Self> = Vec::new();
+        for (i, own) in between.iter().enumerate() {
+            let (name, routes) = (format!("nats-{i}"), between.join(","));
+            let more = ["--server_name", &name, "--cluster_name", "nats", "--cluster", own, "--routes", &routes];
+            let more = if servers == 1 { Vec::new() } else { more.map(str::to_owned).to_vec() };
+            all.push(Self::spawned(free_addr(), folder.join(name), more));
+        }
+        for server in &mut all {
+            server.answers().await;
+        }
+        all
+    }
+
+    async fn answers(&mut self) {
         let until = Instant::now() + PATIENCE;
         while async_nats::connect(self.url()).await.is_err() {
+            assert!(self.child.try_wait().unwrap().is_none(), "the NATS server ended at once");
             assert!(Instant::now() < until, "the NATS server does not answer");
             sleep(Duration::from_millis(50)).await;
         }
@@ -67,8 +85,23 @@ impl Nats {
     }
 
     pub async fn start_again(&mut self) {
-        self.child = spawn(self.addr, &self.folder);
+        self.child = spawn(self.addr, &self.folder, &self.more);
         self.answers().await;
+    }
+
+    /// Whether every copy of every stream holds what its leader holds; asked of this server.
+    pub async fn copies_are_current(&self) -> bool {
+        let js = jetstream::new(async_nats::connect(self.url()).await.unwrap());
+        let mut streams = js.streams();
+        let mut count = 0;
+        while let Some(Ok(info)) = streams.next().await {
+            let Some(cluster) = info.cluster else { return false };
+            count += 1;
+            if cluster.leader.is_none() || !cluster.replicas.iter().all(|copy| copy.current) {
+                return false;
+            }
+        }
+        count > 0
     }
 
     /// Who said each camera's events, in order: the claim and the node, once for each stretch.

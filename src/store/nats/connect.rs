@@ -1,6 +1,9 @@
 //! The connection to the NATS servers; makes streams and buckets where they are missing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_nats::{
     Client, ConnectOptions, Event,
@@ -23,6 +26,10 @@ use crate::{
     vault::Vault,
 };
 
+/// NATS servers that were started together say for so long that they keep nothing: they elect who keeps what.
+const ELECTION: Duration = Duration::from_secs(20);
+/// Pause between attempts meanwhile.
+const AGAIN: Duration = Duration::from_secs(1);
 /// An event that comes again within this time with the same id is taken for the same one, by the servers themselves.
 const DUPLICATES: Duration = Duration::from_secs(600);
 /// Longest pause between attempts to reach a server again.
@@ -61,6 +68,25 @@ impl Cluster {
         })?;
         let (told, connections) = watch::channel(0_u64);
         let client = client(settings, &node, told).await?;
+        let began = Instant::now();
+        loop {
+            let there = Self::prepare(settings, vault, (client.clone(), connections.clone()), node.clone()).await;
+            match there {
+                Err(error) if began.elapsed() < ELECTION => {
+                    tracing::warn!(%error, "the cluster's state can't be used yet; it is tried again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                there => return there,
+            }
+        }
+    }
+
+    async fn prepare(
+        settings: &ClusterSettings,
+        vault: &Arc<Vault>,
+        (client, connections): (Client, watch::Receiver<u64>),
+        node: String,
+    ) -> Result<Self, StoreError> {
         let mut js = jetstream::new(client.clone());
         js.set_timeout(LIMIT);
         let account = js.query_account().await;
@@ -200,6 +226,10 @@ async fn client(settings: &ClusterSettings, node: &str, told: watch::Sender<u64>
         })?;
     }
     if !settings.ca.is_empty() {
+        // The client's own error names no file.
+        tokio::fs::metadata(&settings.ca).await.map_err(|e| {
+            cluster(&format!("the authority's certificate {} can't be read", settings.ca), e, "see cluster.ca")
+        })?;
         options = options.add_root_certificates(settings.ca.clone().into());
     }
     options.connect(&settings.servers[..]).await.map_err(|e| {

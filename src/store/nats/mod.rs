@@ -11,6 +11,7 @@ mod embeddings;
 mod erasure;
 mod events;
 mod fault;
+mod feed;
 pub mod frames;
 mod people;
 mod pictures;
@@ -282,6 +283,8 @@ async fn is_of_the_cluster(cluster: &Cluster, applied: &[u64]) -> Result<bool, F
     Ok(true)
 }
 
+#[cfg(test)]
+mod guarded_tests;
 #[cfg(test)]
 pub(crate) mod server;
 #[cfg(test)]

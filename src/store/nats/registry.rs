@@ -3,12 +3,13 @@
 //! A lease is a key that ends on its own: the server removes it when it is not written again in time, and tells everybody who watches. Names of
 //! workers and ids of cameras lie there as they are; nothing of a person does, so nothing is sealed.
 
-use std::{sync::Mutex as PlainMutex, time::Duration};
+use std::{pin::pin, sync::Mutex as PlainMutex, time::Duration};
 
 use async_nats::jetstream::{
-    Context,
+    Context, Message,
+    consumer::DeliverPolicy,
     context::PublishErrorKind,
-    kv::{self, Operation, Store},
+    kv::{self, Store},
     message::PublishMessage,
 };
 use async_trait::async_trait;
@@ -18,7 +19,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ClusterStore, bucket::last_of, fault::LIMIT};
+use super::{
+    ClusterStore,
+    bucket::last_of,
+    fault::LIMIT,
+    feed::{Feed, is_mark},
+};
 use crate::{
     cluster::{
         Lease, Owner, Registry, RegistryError,
@@ -194,9 +200,7 @@ impl Registry for NatsRegistry {
         let (notes, receiver) = mpsc::channel(NOTES);
         let mut connections = self.connections.clone();
         connections.mark_unchanged();
-        let (workers, owners) = (self.workers.clone(), self.owners.clone());
-        let workers_watch = begun(&workers).await?;
-        let owners_watch = begun(&owners).await?;
+        let watched = (Watched::begin(&self.workers).await?, Watched::begin(&self.owners).await?);
         let worker_note = |key: &str, value: Option<(&[u8], u64)>| {
             let lease = value.and_then(|(bytes, _)| serde_json::from_slice(bytes).ok());
             key.parse().ok().map(|name: WorkerId| Note::Worker(name, lease))
@@ -206,26 +210,23 @@ impl Registry for NatsRegistry {
             key.parse().ok().map(|camera: CameraId| Note::Owner(camera, owner))
         };
         let watching = tokio::spawn(async move {
-            let told = notes.clone();
+            let (mut workers, mut owners) = watched;
             // Everything there was of both, then whatever changes; the end of one is the end of all.
-            let (mut workers, mut owners) = (workers_watch, owners_watch);
             let follow = async {
-                let there = async {
-                    workers.told(&told, worker_note, true).await?;
-                    owners.told(&told, owner_note, true).await?;
-                    told.send(Note::Complete).await.ok()
-                };
-                if there.await.is_some() {
-                    tokio::select! {
-                        _ = workers.told(&notes, worker_note, false) => {}
-                        _ = owners.told(&notes, owner_note, false) => {}
-                        () = notes.closed() => {}
-                    }
+                workers.there(&notes, worker_note).await?;
+                owners.there(&notes, owner_note).await?;
+                notes.send(Note::Complete).await.map_err(failed)?;
+                tokio::select! {
+                    ended = workers.live(&notes, worker_note) => ended,
+                    ended = owners.live(&notes, owner_note) => ended,
+                    () = notes.closed() => Ok(()),
                 }
             };
             tokio::select! {
                 _ = connections.changed() => {}
-                () = follow => {}
+                ended = follow => if let Err(error) = ended {
+                    tracing::warn!(%error, "leases and owners are not heard of any more; it is begun anew");
+                },
             }
         });
         let mut watches = self.watches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -235,37 +236,55 @@ impl Registry for NatsRegistry {
     }
 }
 
-/// A watch of a bucket, and whether all that was there when it began has been told.
+/// A watch of a bucket.
 struct Watched {
-    entries: kv::Watch,
-    behind: bool,
-}
-
-async fn begun(store: &Store) -> Result<Watched, RegistryError> {
-    let began = async {
-        let entries = store.watch_with_history(">").await.map_err(failed)?;
-        let info = store.stream.get_info().await.map_err(failed)?;
-        Ok(Watched { entries, behind: info.state.messages > 0 })
-    };
-    tokio::time::timeout(LIMIT, began).await.map_err(failed)?
+    prefix: String,
+    feed: Feed,
 }
 
 impl Watched {
-    /// Passes on what is told: all that was there, or without an end. `None` when watch or receiver ended.
-    async fn told(
-        &mut self,
-        notes: &mpsc::Sender<Note>,
-        note: impl Fn(&str, Option<(&[u8], u64)>) -> Option<Note>,
-        only_there: bool,
-    ) -> Option<()> {
-        while self.behind || !only_there {
-            let entry = self.entries.next().await?.ok()?;
-            let value = (entry.operation == Operation::Put).then_some((entry.value.as_ref(), entry.revision));
-            if let Some(note) = note(&entry.key, value) {
-                notes.send(note).await.ok()?;
+    async fn begin(bucket: &Store) -> Result<Self, RegistryError> {
+        let feed = Feed::open(&bucket.stream, "leases and owners", DeliverPolicy::All).await.map_err(failed)?;
+        Ok(Self { prefix: bucket.prefix.clone(), feed })
+    }
+
+    /// Passes on all that is there.
+    async fn there(&mut self, notes: &mpsc::Sender<Note>, note: impl Noted) -> Result<(), RegistryError> {
+        loop {
+            let chunk = self.feed.there().await.map_err(failed)?;
+            if chunk.is_empty() {
+                return Ok(());
             }
-            self.behind &= !entry.seen_current;
+            for message in chunk {
+                tell(&self.prefix, &message, notes, &note).await?;
+            }
         }
-        Some(())
+    }
+
+    /// Passes on whatever comes.
+    async fn live(self, notes: &mpsc::Sender<Note>, note: impl Noted) -> Result<(), RegistryError> {
+        let mut messages = pin!(self.feed.live().await.map_err(failed)?);
+        while let Some(message) = messages.next().await {
+            tell(&self.prefix, &message.map_err(failed)?, notes, &note).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a note of a key and what it says; of nothing, when the key is gone.
+trait Noted: Fn(&str, Option<(&[u8], u64)>) -> Option<Note> {}
+impl<F: Fn(&str, Option<(&[u8], u64)>) -> Option<Note>> Noted for F {}
+
+async fn tell(
+    prefix: &str,
+    message: &Message,
+    notes: &mpsc::Sender<Note>,
+    note: &impl Noted,
+) -> Result<(), RegistryError> {
+    let revision = message.info().map_err(failed)?.stream_sequence;
+    let value = (!is_mark(message)).then_some((message.payload.as_ref(), revision));
+    match message.subject.strip_prefix(prefix).and_then(|key| note(key, value)) {
+        Some(note) => notes.send(note).await.map_err(failed),
+        None => Ok(()),
     }
 }

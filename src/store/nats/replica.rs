@@ -6,10 +6,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use async_nats::jetstream::{
-    Message,
-    consumer::{DeliverPolicy, pull},
-};
+use async_nats::jetstream::{Message, consumer::DeliverPolicy};
 use futures::{Stream, StreamExt, stream::select_all};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bucket::is_none,
     connect::Cluster,
-    fault::{Fault, LIMIT, within},
+    fault::{Fault, LIMIT},
+    feed::Feed,
     records::{self, AmendedRecord, person_key},
 };
 use crate::{
@@ -35,7 +33,7 @@ const AGAIN: Duration = Duration::from_millis(300);
 /// How often something that waits is looked at.
 const TICK: Duration = Duration::from_millis(200);
 
-type Feed = Pin<Box<dyn Stream<Item = (Source, Result<Message, String>)> + Send>>;
+type Live = Pin<Box<dyn Stream<Item = (Source, Result<Message, Fault>)> + Send>>;
 
 /// How the replica does; told to whoever waits.
 #[derive(Debug, Clone, Default)]
@@ -76,11 +74,12 @@ impl Follower {
                 ended = self.follow() => ended,
             };
             if let Err(fault) = ended {
-                let known = self.told.progress.borrow().trouble.is_some();
+                let fault = fault.to_string();
+                let known = self.told.progress.borrow().trouble.as_deref() == Some(&fault);
                 if !known {
-                    tracing::warn!(%fault, "the replica does not go on; it is tried again");
+                    tracing::warn!(fault, "the replica does not go on; it is tried again");
                 }
-                self.told.progress.send_modify(|p| p.trouble = Some(fault.to_string()));
+                self.told.progress.send_modify(|p| p.trouble = Some(fault));
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -103,6 +102,10 @@ impl Follower {
         let mut feeds = Vec::new();
         for source in order {
             feeds.push((source, self.catch_up(source, new).await?));
+        }
+        let trouble = self.told.progress.borrow().trouble.is_some();
+        if trouble {
+            tracing::info!("the replica goes on");
         }
         self.told.progress.send_modify(|p| (p.ready, p.trouble) = (true, None));
         let (mut amended, mut others) = (None, Vec::new());
@@ -138,46 +141,31 @@ impl Follower {
     }
 
     /// Reads a source from where the replica is to its end; the feed goes on from there.
-    async fn catch_up(&mut self, source: Source, new: bool) -> Result<Feed, Fault> {
+    async fn catch_up(&mut self, source: Source, new: bool) -> Result<Live, Fault> {
         let stream = match source {
             Source::Events => &self.cluster.events,
             _ => self.cluster.bucket(source)?.stream(),
         };
-        let config = pull::OrderedConfig {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.applied[source as usize] + 1 },
-            ..Default::default()
-        };
-        let what = source.name();
-        let consumer = within(what, stream.create_consumer(config)).await?;
-        let mut left = consumer.cached_info().num_pending;
-        let messages = within(what, consumer.messages()).await?;
-        let feed = messages.map(move |message| (source, message.map_err(|e| e.to_string())));
-        let mut feed: Feed = Box::pin(feed);
-        while left > 0 {
-            let mut chunk = Vec::new();
-            while chunk.len() < TOGETHER && left > 0 {
-                let next = tokio::time::timeout(LIMIT, feed.next()).await;
-                let next = next.map_err(|e| Fault::unavailable(what, e))?;
-                let (source, message) = next.ok_or_else(|| Fault::unavailable(what, "the feed ended"))?;
-                if let Ok(message) = &message {
-                    left = message.info().map_or(0, |info| info.pending);
-                }
-                chunk.push((source, message));
+        let from = DeliverPolicy::ByStartSequence { start_sequence: self.applied[source as usize] + 1 };
+        let mut feed = Feed::open(stream, source.name(), from).await?;
+        loop {
+            let chunk = feed.there().await?;
+            if chunk.is_empty() {
+                return Ok(Box::pin(feed.live().await?.map(move |message| (source, message))));
             }
+            let chunk = chunk.into_iter().map(|message| (source, Ok(message))).collect();
             let incoming = self.read(chunk).await?;
             self.take(incoming, !new).await?;
         }
-        Ok(feed)
     }
 
     /// Unseals messages, away from the threads that others wait for.
-    async fn read(&self, chunk: Vec<(Source, Result<Message, String>)>) -> Result<Vec<Incoming>, Fault> {
+    async fn read(&self, chunk: Vec<(Source, Result<Message, Fault>)>) -> Result<Vec<Incoming>, Fault> {
         let (cluster, vault) = (self.cluster.clone(), self.store.vault().clone());
         let read = tokio::task::spawn_blocking(move || {
             let mut incoming = Vec::with_capacity(chunk.len());
             for (source, message) in chunk {
-                let message = message.map_err(|e| Fault::unavailable(source.name(), e))?;
-                incoming.push(records::incoming(&cluster, &vault, source, &message)?);
+                incoming.push(records::incoming(&cluster, &vault, source, &message?)?);
             }
             Ok(incoming)
         });

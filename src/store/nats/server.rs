@@ -1,9 +1,10 @@
 //! A real NATS server for tests, on a free port, with a folder of its own; it ends with the value.
 
 use std::{
+    ffi::OsStr,
     io::Read,
     net::{TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -15,14 +16,22 @@ use crate::{secret::Secret, vault::VaultSettings};
 pub(crate) struct NatsServer {
     dir: tempfile::TempDir,
     port: u16,
+    config: Option<PathBuf>,
     child: Option<Child>,
 }
 
 impl NatsServer {
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With lines of a configuration file.
+    pub(crate) fn start_with(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { dir, port, child: None };
+        let file = (!config.is_empty()).then(|| dir.path().join("nats.conf"));
+        file.iter().for_each(|file| std::fs::write(file, config).unwrap());
+        let mut server = Self { dir, port, config: file, child: None };
         server.run();
         server
     }
@@ -34,6 +43,7 @@ impl NatsServer {
         let child = Command::new(program)
             .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-js", "-sd"])
             .arg(self.dir.path())
+            .args(self.config.iter().flat_map(|file| [OsStr::new("-c"), file.as_os_str()]))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

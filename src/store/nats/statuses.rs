@@ -1,19 +1,20 @@
 //! How cameras fare, told by each worker of its own, for those who are asked and do not run them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
-use async_nats::jetstream::{
-    Context,
-    kv::{Operation, Store},
-    message::PublishMessage,
-};
+use async_nats::jetstream::{Context, Message, consumer::DeliverPolicy, kv::Store, message::PublishMessage};
 use futures::StreamExt;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
 
-use super::{ClusterStore, fault::LIMIT, registry};
+use super::{
+    ClusterStore,
+    fault::{Fault, LIMIT},
+    feed::{Feed, is_mark},
+    registry,
+};
 use crate::{
     camera::FarStatus,
     cluster::RegistryError,
@@ -73,28 +74,43 @@ impl NatsStatuses {
     /// When it can't be heard.
     pub async fn hear(&self) -> Result<(mpsc::Receiver<(WorkerId, Statuses)>, JoinHandle<()>), RegistryError> {
         let failed = |error: &dyn std::fmt::Display| RegistryError(error.to_string());
-        let begun = tokio::time::timeout(LIMIT, self.bucket.watch_with_history(">")).await.map_err(|e| failed(&e))?;
-        let mut entries = begun.map_err(|e| failed(&e))?;
+        let mut feed = Feed::open(&self.bucket.stream, "statuses", DeliverPolicy::All).await.map_err(|e| failed(&e))?;
         let (words, heard) = mpsc::channel(WORDS);
         let (bucket, vault, mut connections) = (self.bucket.clone(), self.vault.clone(), self.connections.clone());
         connections.mark_unchanged();
+        let read = move |message: &Message| {
+            let worker = message.subject.strip_prefix(&bucket.prefix)?.parse::<WorkerId>().ok()?;
+            let said = || {
+                let plain = vault.unseal(&place(&bucket, &worker), &message.payload).ok()?;
+                serde_json::from_slice(&plain).ok()
+            };
+            let said = (!is_mark(message)).then(said).flatten().unwrap_or_default();
+            Some((worker, said))
+        };
         let hearing = tokio::spawn(async move {
             let listen = async {
-                while let Some(Ok(entry)) = entries.next().await {
-                    let Ok(worker) = entry.key.parse::<WorkerId>() else { continue };
-                    let read = || {
-                        let plain = vault.unseal(&place(&bucket, &worker), &entry.value).ok()?;
-                        serde_json::from_slice(&plain).ok()
-                    };
-                    let said = (entry.operation == Operation::Put).then(read).flatten().unwrap_or_default();
-                    if words.send((worker, said)).await.is_err() {
-                        return;
+                loop {
+                    let chunk = feed.there().await?;
+                    if chunk.is_empty() {
+                        break;
+                    }
+                    for word in chunk.iter().filter_map(&read) {
+                        words.send(word).await.map_err(|e| Fault::Failed(e.to_string()))?;
                     }
                 }
+                let mut live = pin!(feed.live().await?);
+                while let Some(message) = live.next().await {
+                    if let Some(word) = read(&message?) {
+                        words.send(word).await.map_err(|e| Fault::Failed(e.to_string()))?;
+                    }
+                }
+                Ok::<(), Fault>(())
             };
             tokio::select! {
                 _ = connections.changed() => {}
-                () = listen => {}
+                ended = listen => if let Err(fault) = ended {
+                    tracing::debug!(%fault, "statuses are not heard any more");
+                },
             }
         });
         Ok((heard, hearing))
