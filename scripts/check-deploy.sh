@@ -63,6 +63,11 @@ for image in nats qdrant; do
   grep -qF "image: $named" deploy/compose.yaml || wrong "compose.yaml: $image is not $named, as in the chart"
 done
 
+if [ -x "$tools/promtool" ]; then
+  promtool test rules deploy/prometheus/alerts.test.yaml >"$work/alerts" 2>&1 || { cat "$work/alerts" >&2; wrong "alerts do not what they are for"; }
+else
+  echo "check-deploy: SKIPPED: the alerts are not played, there is no promtool"
+fi
 hadolint deploy/docker/Dockerfile
 for script in deploy/docker/*.sh; do bash -n "$script"; done
 cd deploy

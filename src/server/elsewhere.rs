@@ -14,11 +14,13 @@ use crate::{
         ClusterStore,
         statuses::{NatsStatuses, Statuses},
     },
-    time,
+    telemetry, time,
 };
 
 /// Pause before a watch that ended is begun again, and between looks at the whole.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Reason of a camera that nobody runs.
+const NO_WORKER: &str = "no_worker";
 
 /// Follows the cluster and tells the fleet.
 pub(super) struct Elsewhere {
@@ -96,12 +98,17 @@ impl Elsewhere {
     }
 
     fn tell(&self, known: &Known) {
+        let mut unwatched = 0;
         for view in self.fleet.list() {
             let id = &view.spec.id;
             if !self.fleet.runs(id) && view.spec.enabled {
-                self.fleet.tell(id, known.status(id, &view.status));
+                let status = known.status(id, &view.status);
+                unwatched += usize::from(status.status.reason.as_ref().is_some_and(|reason| reason.code == NO_WORKER));
+                self.fleet.tell(id, status);
             }
         }
+        telemetry::cameras_unwatched(unwatched);
+        telemetry::workers(known.workers.values().filter(|lease| !lease.draining).count());
     }
 }
 
@@ -141,7 +148,7 @@ impl Known {
                         "no worker runs the camera at the moment; {n} are alive, and one of them takes it within seconds"
                     ),
                 };
-                own(CameraState::Retrying, "no_worker", message)
+                own(CameraState::Retrying, NO_WORKER, message)
             }
         }
     }

@@ -235,7 +235,8 @@ impl Work {
                 }
             }
         }
-        telemetry::workers_and_cameras(self.mind.others() + 1, owned.len());
+        telemetry::workers(self.mind.others() + 1);
+        telemetry::cameras_of_worker(owned.len());
         self.tell();
     }
 

@@ -86,6 +86,7 @@ pub(super) struct Metrics {
     pub(super) events_fenced: Counter,
     pub(super) workers: Gauge,
     pub(super) owned: Gauge,
+    pub(super) unwatched: Gauge,
     pub(super) pictures_lost: Counter,
     pub(super) log_position: Gauge,
     pub(super) subscribers: Gauge,
@@ -201,8 +202,12 @@ impl Metrics {
                 "visage_events_fenced_total",
                 "Events of cameras that another worker has, which this one did not tell.",
             ),
-            workers: c.one("visage_cluster_workers", "Workers of the cluster that are alive, as this one sees it."),
+            workers: c.one("visage_cluster_workers", "Workers of the cluster that are alive, as this node sees it."),
             owned: c.one("visage_cluster_cameras", "Cameras of the cluster that this worker runs."),
+            unwatched: c.one(
+                "visage_cluster_cameras_unwatched",
+                "Cameras that are switched on and that no living worker has, as this gateway sees it.",
+            ),
             pictures_lost: c.one(
                 "visage_event_pictures_lost_total",
                 "Pictures of waiting events that were let go, because too many waited.",

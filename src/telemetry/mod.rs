@@ -21,9 +21,9 @@ pub use faces::{Match, Outcome, Seen, decided, seen};
 pub use metrics::{CONTENT_TYPE, catalogue, render, start};
 pub use series::Described;
 pub use serving::{
-    Subscriber, answered, audit_failing, audit_lost, audit_recorded, cameras_in, certificate_expires,
-    connection_refused, data_folder, event_log_position, event_pictures_lost, events_lost, events_not_ours,
-    events_waiting, heartbeat, readiness, request_refused, spans_lost, workers_and_cameras,
+    Subscriber, answered, audit_failing, audit_lost, audit_recorded, cameras_in, cameras_of_worker, cameras_unwatched,
+    certificate_expires, connection_refused, data_folder, event_log_position, event_pictures_lost, events_lost,
+    events_not_ours, events_waiting, heartbeat, readiness, request_refused, spans_lost, workers,
 };
 pub use traces::Traces;
 pub use work::{

@@ -78,10 +78,19 @@ pub fn events_not_ours(events: u64) {
     all().events_fenced.inc_by(events);
 }
 
-/// Workers of the cluster that hold a lease, and cameras that this one runs.
-pub fn workers_and_cameras(workers: usize, cameras: usize) {
+/// Workers of the cluster that hold a lease.
+pub fn workers(workers: usize) {
     all().workers.set(workers as f64);
+}
+
+/// Cameras of the cluster that this worker runs.
+pub fn cameras_of_worker(cameras: usize) {
     all().owned.set(cameras as f64);
+}
+
+/// Cameras of the cluster that nobody runs.
+pub fn cameras_unwatched(cameras: usize) {
+    all().unwatched.set(cameras as f64);
 }
 
 /// Pictures of waiting events were let go, because too many waited.

@@ -395,6 +395,18 @@ async fn a_gateway_shows_frames_of_workers_and_knows_tokens_of_the_cluster() {
         status.reason_code == "no_worker"
     })
     .await;
+    let metrics = async || {
+        let (url, held) = (format!("http://{}/metrics", gateway.http), operator.clone());
+        let page = move || {
+            ureq::get(url).header("authorization", format!("Bearer {held}")).call()?.body_mut().read_to_string()
+        };
+        tokio::task::spawn_blocking(page).await.unwrap().unwrap()
+    };
+    until("the alert's metric tells", async || {
+        let page = metrics().await;
+        page.contains("visage_cluster_cameras_unwatched 1.0\n") && page.contains("visage_cluster_workers 0.0\n")
+    })
+    .await;
     let refused = cameras.capture_snapshot(ask(false)).await.unwrap_err();
     assert!(refused.message().contains("has no frame to show"), "{refused:?}");
     token(&["revoke", "me"]).await;

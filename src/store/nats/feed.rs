@@ -23,8 +23,8 @@ const TOGETHER: usize = 256;
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long one request for messages stands.
 const EXPIRES: Duration = Duration::from_secs(30);
-/// A reader that asks for nothing is forgotten after this.
-const FORGOTTEN: Duration = Duration::from_secs(120);
+/// A reader that asks for nothing is forgotten after this: many are left behind where servers come and go.
+const FORGOTTEN: Duration = Duration::from_secs(40);
 /// Header of what a server puts where a message ended on its own.
 const MARKER: &str = "Nats-Marker-Reason";
 
