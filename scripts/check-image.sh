@@ -3,9 +3,16 @@
 # container runs it (its own user, a root that can't be written, no shell), with the settings of the chart. Needs root, debootstrap and the network for
 # packages, takes minutes; not part of `make lint`. The network of the second half is one of its own.
 #   scripts/check-image.sh [BINARY [FOLDER]]
+#   scripts/check-image.sh able          whether this machine lets it
 # BINARY (target/release/visage) is put in; with simulated cameras in it (the default build) it also plays one and is asked who came.
+# Ends with 75 when no Debian could be made to put it in: that says nothing of the image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ "${1:-}" = able ]; then
+  [ "$(id -u)" -eq 0 ] && unshare -m true && unshare -n true && chroot / true && command -v debootstrap >/dev/null
+  exit
+fi
+no_root() { echo "check-image: $1 failed; the end of $2:" >&2; tail -n 20 "$2" >&2; exit 75; }
 binary=$(realpath "${1:-target/release/visage}") folder=${2:-.cache/image}
 [ "$(id -u)" -eq 0 ] || { echo "check-image: needs root (debootstrap, chroot)" >&2; exit 1; }
 command -v debootstrap >/dev/null || { echo "check-image: apt-get install debootstrap" >&2; exit 1; }
@@ -20,7 +27,7 @@ say() { echo "── $*"; }
 if [ ! -f "$folder/base.done" ]; then
   say "debootstrap"
   rm -rf "$base"
-  debootstrap --variant=minbase bookworm "$base" >"$folder/debootstrap.log"
+  debootstrap --variant=minbase bookworm "$base" >"$folder/debootstrap.log" 2>&1 || no_root debootstrap "$folder/debootstrap.log"
   touch "$folder/base.done"
 fi
 rm -rf "$root"
@@ -31,7 +38,7 @@ inside() { chroot "$root" /usr/bin/env PATH=/usr/local/sbin:/usr/local/bin:/usr/
 # As in the images of Debian: no sync after each package.
 echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
 say "packages of all stages: are they there?"
-inside apt-get update >"$folder/runtime.log" 2>&1
+inside apt-get update >"$folder/runtime.log" 2>&1 || no_root "apt-get update" "$folder/runtime.log"
 sed -e ':a' -e '/\\$/N; s/\\\n//; ta' deploy/docker/Dockerfile | sed -n 's/.*no-install-recommends \([^&]*\).*/\1/p' | while read -ra packages; do
   inside apt-get install --simulate --no-install-recommends "${packages[@]}" </dev/null >>"$folder/runtime.log" 2>&1 || { tail -n 5 "$folder/runtime.log" >&2; exit 1; }
   echo "${packages[*]}"
