@@ -165,6 +165,7 @@ impl IntoStatus for GalleryError {
             Self::Incomparable(_) => precondition("OTHER_MODEL", "gallery".into(), message),
             Self::NoLegalBasis(id) => precondition("LEGAL_BASIS", format!("people/{id}"), message),
             Self::Moving(_) => precondition("MOVING", "gallery".into(), message),
+            Self::Elsewhere => plain(Code::FailedPrecondition, "ASK_A_GATEWAY", message),
             Self::TooLittle(_) | Self::Training(TrainError::TooLittle { .. }) => {
                 precondition("TOO_LITTLE_DATA", "gallery".into(), message)
             }
@@ -228,6 +229,7 @@ impl IntoStatus for EventLogError {
             Self::NotFound(id) => resource(Code::NotFound, "EVENT_NOT_FOUND", "event", format!("events/{id}"), message),
             Self::NoImage(id) => resource(Code::NotFound, "NO_IMAGE", "event", format!("events/{id}"), message),
             Self::Fenced(_) => plain(Code::FailedPrecondition, "CAMERA_FENCED", message),
+            Self::Elsewhere => plain(Code::FailedPrecondition, "ASK_A_GATEWAY", message),
             Self::Unavailable(_) => unavailable(message),
             Self::Storage(_) => internal(message),
         }

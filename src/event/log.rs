@@ -22,6 +22,9 @@ pub enum EventLogError {
     /// This process does not say the camera's events, or does not any more.
     #[error("events of camera {0} are written by another node now; this one lost it")]
     Fenced(CameraId),
+    /// This node writes events and keeps none.
+    #[error("this node (server.role = \"ingest\") keeps no events; ask a gateway (role \"api\" or \"all\")")]
+    Elsewhere,
     /// The disk takes or gives nothing at the moment; try again later.
     #[error("{0}")]
     Unavailable(String),

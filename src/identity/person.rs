@@ -142,6 +142,9 @@ pub enum GalleryError {
     /// The gallery can't move to another model now.
     #[error("{0}")]
     Moving(String),
+    /// This node keeps no events, and a person must be erased from them as well.
+    #[error("this node (server.role = \"ingest\") erases nobody; ask a gateway (role \"api\" or \"all\")")]
+    Elsewhere,
     /// The store failed for good.
     #[error("the gallery store failed: {0}")]
     Storage(String),

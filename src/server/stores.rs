@@ -6,10 +6,16 @@ use super::{build::blocking, start_error::StartError};
 use crate::{
     access::TokenStore,
     camera::CameraStore,
-    config::{Config, types::StoreMode},
+    config::{
+        Config,
+        types::{Role, StoreMode},
+    },
     event::EventLog,
     identity::{EmbeddingStore, GalleryStore, UnknownStore},
-    store::{nats::ClusterStore, sqlite::SqliteStore},
+    store::{
+        nats::{ClusterStore, Holds},
+        sqlite::SqliteStore,
+    },
 };
 
 /// Where the state is. Cheap to clone.
@@ -49,7 +55,10 @@ impl Stores {
                 }
                 Self::Embedded(Arc::new(store))
             }
-            StoreMode::Cluster => Self::Cluster(ClusterStore::open(&config.cluster, &data_dir, &storage).await?),
+            StoreMode::Cluster => {
+                let holds = if config.server.role == Role::Ingest { Holds::AllButEvents } else { Holds::Everything };
+                Self::Cluster(ClusterStore::open(&config.cluster, &data_dir, &storage, holds).await?)
+            }
         })
     }
 

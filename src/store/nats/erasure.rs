@@ -1,6 +1,6 @@
 //! Erasure across a cluster: the intent first, which every replica carries out in its own database as it hears of it; then what lies in NATS.
 //!
-//! Whoever carries an intent out can be replaced: what is left to do is known to every replica, and doing it twice does no harm.
+//! Whoever carries an intent out can be replaced: what is left to do is known to every replica that holds events, and doing it twice does no harm.
 
 use std::{
     sync::{Arc, Weak},
@@ -33,6 +33,9 @@ const AT_ONCE: usize = 8;
 impl ClusterStore {
     /// Erases a person everywhere. When it fails after the intent was written, some node finishes it later.
     pub(super) async fn erase(&self, id: &PersonId, now: Timestamp) -> Result<ErasureReceipt, GalleryError> {
+        if !self.holds.source(Source::Events) {
+            return Err(GalleryError::Elsewhere);
+        }
         self.cluster.connected()?;
         if self.replica.counted(Source::People, id.as_str()).await.map_err(Fault::from)?.is_none() {
             return Err(GalleryError::PersonNotFound(id.clone()));
@@ -48,6 +51,10 @@ impl ClusterStore {
 
     /// Does what is left of erasures, whoever began them.
     pub(super) async fn resume(&self) -> Result<(), Fault> {
+        // Which events name somebody is known where they are kept.
+        if !self.holds.source(Source::Events) {
+            return Ok(());
+        }
         for receipt in self.replica.open_erasures().await? {
             self.carry_out(&receipt).await?;
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use super::{
-    ClusterSettings, ClusterStore,
+    ClusterSettings, ClusterStore, Holds,
     server::{NatsServer, key},
 };
 use crate::{camera::CameraStore, store::sqlite::tests::camera};
@@ -97,13 +97,13 @@ async fn a_guarded_server_is_spoken_to_in_tls_and_with_credentials() {
         ca,
         ..server.settings("a")
     };
-    let node = ClusterStore::open(&right, &dir.path().join("a"), &key()).await.unwrap();
+    let node = ClusterStore::open(&right, &dir.path().join("a"), &key(), Holds::Everything).await.unwrap();
     node.insert(&camera("door")).await.unwrap();
     node.close().await;
     drop(node);
     // Asked for by the server, TLS is used for nats:// as well.
     let plain = ClusterSettings { servers: server.settings("a").servers, ..right.clone() };
-    let node = ClusterStore::open(&plain, &dir.path().join("a"), &key()).await.unwrap();
+    let node = ClusterStore::open(&plain, &dir.path().join("a"), &key(), Holds::Everything).await.unwrap();
     assert_eq!(CameraStore::list(&*node).await.unwrap().len(), 1);
     node.close().await;
 
@@ -116,7 +116,11 @@ async fn a_guarded_server_is_spoken_to_in_tls_and_with_credentials() {
         ("nowhere.pem", ClusterSettings { ca: own("nowhere.pem"), ..right.clone() }),
     ];
     for (word, settings) in refused {
-        let said = ClusterStore::open(&settings, &dir.path().join("b"), &key()).await.err().unwrap().to_string();
+        let said = ClusterStore::open(&settings, &dir.path().join("b"), &key(), Holds::Everything)
+            .await
+            .err()
+            .unwrap()
+            .to_string();
         assert!(said.contains(word), "{word} is not in: {said}");
         assert!(!said.contains("SUACNOCREDENTIALS"), "{said}");
     }

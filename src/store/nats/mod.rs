@@ -54,8 +54,18 @@ const STILL: Duration = Duration::from_secs(30);
 /// The key of the log's id, by which the keys of the vault are proven, too.
 const LOG: &str = "log";
 
+/// What a node's replica holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// All that there is.
+    Everything,
+    /// All but events, which a worker writes and nobody asks it for: most of what is written in a cluster.
+    AllButEvents,
+}
+
 /// The store of the cluster mode: see the module.
 pub struct ClusterStore {
+    holds: Holds,
     cluster: Arc<Cluster>,
     replica: Arc<SqliteStore>,
     erased: Erased,
@@ -64,6 +74,12 @@ pub struct ClusterStore {
     owned: Owned,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Holds {
+    fn source(self, source: Source) -> bool {
+        self == Self::Everything || !matches!(source, Source::Events | Source::Amended)
+    }
 }
 
 impl ClusterStore {
@@ -76,18 +92,23 @@ impl ClusterStore {
         settings: &ClusterSettings,
         data_dir: &Path,
         storage: &VaultSettings,
+        holds: Holds,
     ) -> Result<Arc<Self>, StoreError> {
         let (dir, vault) = (data_dir.to_owned(), storage.clone());
         let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&dir, &vault)).await;
         let replica = Arc::new(opened.map_err(|e| StoreError::Cluster(e.to_string()))??);
-        let opened = Self::open_on(settings, &replica).await;
+        let opened = Self::open_on(settings, &replica, holds).await;
         if opened.is_err() {
             replica.close().await;
         }
         opened
     }
 
-    async fn open_on(settings: &ClusterSettings, replica: &Arc<SqliteStore>) -> Result<Arc<Self>, StoreError> {
+    async fn open_on(
+        settings: &ClusterSettings,
+        replica: &Arc<SqliteStore>,
+        holds: Holds,
+    ) -> Result<Arc<Self>, StoreError> {
         let failed = |fault: Fault| StoreError::Cluster(fault.to_string());
         let cluster = Arc::new(Cluster::connect(settings, replica.vault()).await?);
         let log_id = log_id(&cluster).await?;
@@ -112,10 +133,12 @@ impl ClusterStore {
             store: replica.clone(),
             erased: erased.clone(),
             applied,
+            holds,
             told: told.clone(),
         };
         let following = tokio::spawn(follower.run(stop.clone()));
         let store = Arc::new(Self {
+            holds,
             cluster,
             replica: replica.clone(),
             erased,
@@ -218,6 +241,9 @@ impl ClusterStore {
     /// # Errors
     /// [`Fault::Unavailable`] when it does not within [`LIMIT`].
     async fn applied(&self, source: Source, revision: u64) -> Result<(), Fault> {
+        if !self.holds.source(source) {
+            return Ok(());
+        }
         let mut progress = self.told.progress.subscribe();
         let reached = progress.wait_for(|p| p.applied[source as usize] >= revision);
         match tokio::time::timeout(LIMIT, reached).await {
@@ -289,3 +315,5 @@ mod guarded_tests;
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worker_tests;

@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Holds,
     bucket::is_none,
     connect::Cluster,
     fault::{Fault, LIMIT},
@@ -62,6 +63,7 @@ pub(super) struct Follower {
     pub(super) store: Arc<SqliteStore>,
     pub(super) erased: Erased,
     pub(super) applied: Applied,
+    pub(super) holds: Holds,
     pub(super) told: Told,
 }
 
@@ -100,7 +102,8 @@ impl Follower {
             order.swap(Source::Amended as usize, Source::Events as usize);
         }
         let mut feeds = Vec::new();
-        for source in order {
+        let holds = self.holds;
+        for source in order.into_iter().filter(|source| holds.source(*source)) {
             feeds.push((source, self.catch_up(source, new).await?));
         }
         let trouble = self.told.progress.borrow().trouble.is_some();
@@ -108,14 +111,13 @@ impl Follower {
             tracing::info!("the replica goes on");
         }
         self.told.progress.send_modify(|p| (p.ready, p.trouble) = (true, None));
-        let (mut amended, mut others) = (None, Vec::new());
+        let (mut amended, mut others): (Live, Vec<Live>) = (Box::pin(futures::stream::pending()), Vec::new());
         for (source, feed) in feeds {
             match source {
-                Source::Amended => amended = Some(feed),
+                Source::Amended => amended = feed,
                 _ => others.push(feed),
             }
         }
-        let Some(mut amended) = amended else { return Ok(()) };
         let mut others = select_all(others).ready_chunks(TOGETHER);
         let mut held: Option<Incoming> = None;
         let mut tick = tokio::time::interval(TICK);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ClusterSettings, ClusterStore};
+use super::{ClusterSettings, ClusterStore, Holds};
 use crate::{secret::Secret, vault::VaultSettings};
 
 /// A server.
@@ -84,7 +84,12 @@ impl NatsServer {
 
     /// A node with a folder.
     pub(crate) async fn node(&self, name: &str, dir: &Path) -> std::sync::Arc<ClusterStore> {
-        ClusterStore::open(&self.settings(name), dir, &key()).await.unwrap()
+        self.holding(name, dir, Holds::Everything).await
+    }
+
+    /// A node whose replica holds so much.
+    pub(crate) async fn holding(&self, name: &str, dir: &Path, holds: Holds) -> std::sync::Arc<ClusterStore> {
+        ClusterStore::open(&self.settings(name), dir, &key(), holds).await.unwrap()
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tempfile::{TempDir, tempdir};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{ClusterStore, server::NatsServer, server::key};
+use super::{ClusterStore, Holds, server::NatsServer, server::key};
 use crate::{
     camera::{CameraSpec, CameraStore, CameraStoreError},
     event::{Event, EventKind, EventLog, EventLogError, Feedback, NewEvent},
@@ -28,12 +28,12 @@ fn door() -> CameraId {
     "door".parse().unwrap()
 }
 
-async fn take(node: &ClusterStore) -> Event {
+pub(super) async fn take(node: &ClusterStore) -> Event {
     node.take_over(&door(), 1, event(EventKind::CameraState)).await.unwrap()
 }
 
 /// Waits until something is so.
-async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !so().await {
         assert!(began.elapsed() < Duration::from_secs(20), "never: {what}");
@@ -50,7 +50,7 @@ async fn two() -> (NatsServer, TempDir, TempDir, Arc<ClusterStore>, Arc<ClusterS
 }
 
 /// Everything that a replica says, to be compared with another's.
-async fn told(node: &ClusterStore) -> String {
+pub(super) async fn told(node: &ClusterStore) -> String {
     let mut cameras = CameraStore::list(node).await.unwrap();
     cameras.iter_mut().for_each(|camera| camera.credentials = None);
     let people = node.people(None, 1000).await.unwrap();
@@ -339,7 +339,8 @@ async fn what_can_not_work_is_refused_with_what_to_do() {
         ..Default::default()
     };
     let open = async |settings: &super::ClusterSettings, key: &VaultSettings| {
-        let error = ClusterStore::open(settings, two.path(), key).await.err().expect("it was accepted");
+        let error =
+            ClusterStore::open(settings, two.path(), key, Holds::Everything).await.err().expect("it was accepted");
         assert!(matches!(error, StoreError::Cluster(_)), "{error:?}");
         // The folder is free again.
         std::fs::remove_dir_all(two.path()).unwrap();
@@ -363,7 +364,7 @@ async fn what_can_not_work_is_refused_with_what_to_do() {
     assert!(text.contains("--data-dir"), "{text}");
     // A replica of another cluster is emptied.
     let elsewhere = super::ClusterSettings { name: "other".into(), ..server.settings("b") };
-    let b = ClusterStore::open(&elsewhere, two.path(), &key()).await.unwrap();
+    let b = ClusterStore::open(&elsewhere, two.path(), &key(), Holds::Everything).await.unwrap();
     b.insert(&camera("lobby")).await.unwrap();
     assert!(b.replica().is_replica().await.unwrap());
     b.close().await;
