@@ -28,6 +28,8 @@ mod chaos;
 mod classifier;
 #[path = "suite/cluster.rs"]
 mod cluster;
+#[path = "suite/cluster_nodes.rs"]
+mod cluster_nodes;
 #[path = "suite/command_line.rs"]
 mod command_line;
 #[path = "suite/disk.rs"]
@@ -48,6 +50,8 @@ mod load;
 mod main_job;
 #[path = "suite/nats.rs"]
 mod nats;
+#[path = "suite/nats_cluster.rs"]
+mod nats_cluster;
 #[path = "suite/observability.rs"]
 mod observability;
 #[path = "suite/oidc.rs"]

@@ -94,8 +94,8 @@ impl Nats {
         let js = jetstream::new(async_nats::connect(self.url()).await.unwrap());
         let mut streams = js.streams();
         let mut count = 0;
-        while let Some(Ok(info)) = streams.next().await {
-            let Some(cluster) = info.cluster else { return false };
+        while let Some(info) = streams.next().await {
+            let Some(cluster) = info.ok().and_then(|info| info.cluster) else { return false };
             count += 1;
             if cluster.leader.is_none() || !cluster.replicas.iter().all(|copy| copy.current) {
                 return false;
