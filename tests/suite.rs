@@ -8,6 +8,8 @@ mod support;
 
 #[path = "suite/audit.rs"]
 mod audit;
+#[path = "suite/bench.rs"]
+mod bench;
 #[path = "suite/calibration.rs"]
 mod calibration;
 #[path = "suite/camera_faults.rs"]

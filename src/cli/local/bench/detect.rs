@@ -62,11 +62,12 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     let mut bare = Bare::load(&inference, &path, input)?;
     let engine = Setup::engine(inference.clone(), detector, embedder).await?;
     let ours = async || {
-        let all = future::join_all(pictures.iter().map(|picture| engine.detect(picture, None))).await;
-        let all: Result<Vec<_>, FaceError> = all.into_iter().collect();
-        Ok(all.map_err(anyhow::Error::from)?.iter().map(Vec::len).sum::<usize>())
+        let asked = (0..common.asking).flat_map(|_| &pictures).map(|picture| engine.detect(picture, None));
+        let all: Result<Vec<_>, FaceError> = future::join_all(asked).await.into_iter().collect();
+        Ok(all.map_err(anyhow::Error::from)?.iter().take(common.batch).map(Vec::len).sum::<usize>())
     };
-    let measured = Pairs::alternate(common.seconds, WARM_UP, ours, || bare.run()).await;
+    let bare_runs = || (0..common.asking).try_for_each(|_| bare.run());
+    let measured = Pairs::alternate(common.seconds, WARM_UP, common.asking, ours, bare_runs).await;
     let (provider, version) = (engine.provider(), engine.runtime_version());
     engine.shutdown().await;
     let (pairs, faces) = measured?;
@@ -89,7 +90,7 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     if io.json {
         let mut object = serde_json::to_value(found).map_err(|e| Failure::new("no figures").because(&e))?;
         let more = json!({
-            "batch": common.batch, "threads": common.threads, "size": side, "input": [size.0, size.1],
+            "batch": common.batch, "asking": common.asking, "threads": common.threads, "size": side, "input": [size.0, size.1],
             "frame": [width, height], "faces": faces, "preprocess_ms": preprocess * 1e3,
             "preprocess_ns_per_pixel": preprocess * 1e9 / pixels, "decode_ms": decode * 1e3,
             "model": entry.id.to_string(), "provider": provider, "onnxruntime": version,

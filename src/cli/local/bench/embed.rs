@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future;
 use serde_json::json;
 
 use super::{
@@ -64,9 +65,12 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     let mut bare = Bare::load(&inference, &path, input)?;
     let engine = Setup::engine(inference, detector, embedder).await?;
     let runs = if spec.mirror { 2 } else { 1 };
-    let ours = async || Ok(engine.embed(&picture, &faces).await.map_err(anyhow::Error::from)?);
-    let bare = || (0..runs).try_for_each(|_| bare.run());
-    let measured = Pairs::alternate(common.seconds, WARM_UP, ours, bare).await;
+    let ours = async || {
+        let asked = (0..common.asking).map(|_| engine.embed(&picture, &faces));
+        Ok(future::try_join_all(asked).await.map_err(anyhow::Error::from)?)
+    };
+    let bare = || (0..runs * common.asking).try_for_each(|_| bare.run());
+    let measured = Pairs::alternate(common.seconds, WARM_UP, common.asking, ours, bare).await;
     let (provider, version) = (engine.provider(), engine.runtime_version());
     engine.shutdown().await;
     let found = measured?.0.compared(common.batch);
@@ -79,7 +83,7 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     if io.json {
         let mut object = serde_json::to_value(found).map_err(|e| Failure::new("no figures").because(&e))?;
         let more = json!({
-            "batch": common.batch, "threads": common.threads, "face": args.face, "frame": [width, height],
+            "batch": common.batch, "asking": common.asking, "threads": common.threads, "face": args.face, "frame": [width, height],
             "input": [size.0, size.1], "runs_per_batch": runs, "crop_ms": crop * 1e3, "dim": spec.size,
             "model": entry.id.to_string(), "provider": provider, "onnxruntime": version,
         });

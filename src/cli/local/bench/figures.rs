@@ -57,14 +57,15 @@ pub struct Compared {
 }
 
 impl Pairs {
-    /// Runs ours and the bare network in turns for `seconds`, after `warm_up` runs of each that don't count; who begins takes turns, too. With the
-    /// last answer of ours.
+    /// Runs ours and the bare network in turns for `seconds`, after `warm_up` calls of each that don't count; who begins takes turns, too. A call
+    /// makes `runs` runs, whose mean is taken as the time of one. With the last answer of ours.
     ///
     /// # Errors
     /// The first of either.
     pub async fn alternate<T>(
         seconds: f64,
         warm_up: usize,
+        runs: usize,
         mut ours: impl AsyncFnMut() -> Result<T, Failure>,
         mut bare: impl FnMut() -> Result<(), Failure>,
     ) -> Result<(Self, T), Failure> {
@@ -79,13 +80,14 @@ impl Pairs {
             let first = pairs.bare.len().is_multiple_of(2);
             for mine in [first, !first] {
                 let began = Instant::now();
-                if mine {
+                let times = if mine {
                     answer = ours().await?;
-                    pairs.ours.push(began.elapsed().as_secs_f64());
+                    &mut pairs.ours
                 } else {
                     bare()?;
-                    pairs.bare.push(began.elapsed().as_secs_f64());
-                }
+                    &mut pairs.bare
+                };
+                times.push(began.elapsed().as_secs_f64() / runs.max(1) as f64);
             }
         }
         Ok((pairs, answer))

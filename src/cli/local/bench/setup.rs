@@ -14,12 +14,18 @@ use crate::{
     models::{self, Manifest, locate, manifest},
 };
 
+/// Most runs that are asked for at once.
+const MOST_ASKING: usize = 16;
+
 /// Options of the commands that run networks.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
     /// Pictures or faces that run together [default: 1].
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub batch: usize,
+    /// Runs that are asked for at once: 1 is one camera on a quiet server, more keep the queue filled as a busy one's is.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub asking: usize,
     /// Threads inside one run of a network.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
@@ -48,6 +54,7 @@ impl Common {
     pub fn check(&self, most: usize) -> Result<(), Failure> {
         let faults = [
             ((1..=most).contains(&self.batch), format!("--batch: give 1 to {most}")),
+            ((1..=MOST_ASKING).contains(&self.asking), format!("--asking: give 1 to {MOST_ASKING}")),
             ((1..=256).contains(&self.threads), "--threads: give 1 to 256".into()),
             (self.seconds > 0.0 && self.seconds <= 3600.0, "--seconds: give a time above 0, at most 3600".into()),
         ];
