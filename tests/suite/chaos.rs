@@ -9,12 +9,11 @@ use std::{
 };
 
 use tokio::{task::JoinHandle, time::sleep};
-use visage::{
-    proto::v1::{GetPersonRequest, StreamEventsRequest, stream_events_request::Start, stream_events_response::Message},
-    simulator::{SimCamera, Simulator, SimulatorSettings},
+use visage::proto::v1::{
+    GetPersonRequest, StreamEventsRequest, stream_events_request::Start, stream_events_response::Message,
 };
 
-use crate::support::{Server, bytes, crowd, visage};
+use crate::support::{Server, bytes, crowded_cameras, visage};
 
 /// Kills where `VISAGE_CHAOS_KILLS` says nothing.
 const KILLS: u64 = 6;
@@ -121,14 +120,7 @@ async fn a_server_that_is_killed_at_random_moments_loses_and_doubles_nothing() {
     let seed = std::env::var("VISAGE_CHAOS_SEED").ok().map_or(1, |seed| seed.parse().unwrap());
     let mut random = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
-    let folder = crowd(dir.path());
-    let cameras = (0..CAMERAS)
-        .map(|i| {
-            let text = format!("c{i}={},codec=mjpeg,size=640x360,fps=8,period=1s", folder.display());
-            SimCamera::parse(&text).unwrap()
-        })
-        .collect();
-    let sim = Simulator::start(SimulatorSettings { port: 0, cameras, ..Default::default() }).unwrap();
+    let sim = crowded_cameras(dir.path(), CAMERAS);
     let data = dir.path().join("data");
 
     let server = Server::start(&data).await;

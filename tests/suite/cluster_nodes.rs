@@ -17,12 +17,12 @@ use visage::{
         CameraState, Event, ListCamerasRequest, StreamEventsRequest, event_service_client::EventServiceClient,
         stream_events_request::Start, stream_events_response::Message,
     },
-    simulator::{SimCamera, Simulator, SimulatorSettings},
+    simulator::Simulator,
 };
 
 use crate::{
     nats::Nats,
-    support::{PATIENCE, Server, crowd, visage},
+    support::{PATIENCE, Server, crowded_cameras, visage},
 };
 
 /// Cameras, each with somebody new every second.
@@ -110,14 +110,7 @@ impl Cluster {
     pub async fn over(servers: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let nats = Nats::start(&dir.path().join("nats"), servers).await;
-        let folder = crowd(dir.path());
-        let cameras = (0..CAMERAS)
-            .map(|i| {
-                let text = format!("c{i}={},codec=mjpeg,size=640x360,fps=8,period=1s", folder.display());
-                SimCamera::parse(&text).unwrap()
-            })
-            .collect();
-        let sim = Simulator::start(SimulatorSettings { port: 0, cameras, ..Default::default() }).unwrap();
+        let sim = crowded_cameras(dir.path(), CAMERAS);
         Self { nats, dir: Logs(dir), sim, nodes: 0 }
     }
 

@@ -14,10 +14,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tonic::{Streaming, transport::Channel};
-use visage::proto::v1::{
-    camera_service_client::CameraServiceClient, event_service_client::EventServiceClient,
-    person_service_client::PersonServiceClient, recognition_service_client::RecognitionServiceClient,
-    server_service_client::ServerServiceClient, stream_events_response::Message, *,
+use visage::{
+    proto::v1::{
+        camera_service_client::CameraServiceClient, event_service_client::EventServiceClient,
+        person_service_client::PersonServiceClient, recognition_service_client::RecognitionServiceClient,
+        server_service_client::ServerServiceClient, stream_events_response::Message, *,
+    },
+    simulator::{SimCamera, Simulator, SimulatorSettings},
 };
 
 /// The longest anything may take on a busy machine.
@@ -77,6 +80,14 @@ pub fn crowd(dir: &Path) -> PathBuf {
         image::RgbImage::new(64, 36).save(folder.join(nobody)).unwrap();
     }
     folder
+}
+
+/// Simulated cameras `c0`, `c1` and so on, each with such a crowd: somebody new every second.
+pub fn crowded_cameras(dir: &Path, count: usize) -> Simulator {
+    let folder = crowd(dir);
+    let camera = |i| format!("c{i}={},codec=mjpeg,size=640x360,fps=8,period=1s", folder.display());
+    let cameras = (0..count).map(|i| SimCamera::parse(&camera(i)).unwrap()).collect();
+    Simulator::start(SimulatorSettings { port: 0, cameras, ..Default::default() }).unwrap()
 }
 
 /// An address that nobody listens at, and no other test of this process was given.

@@ -141,6 +141,25 @@ pub fn short(value: f64) -> String {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn the_time_of_a_run_is_the_mean_of_those_of_a_call() {
+        let call = Duration::from_millis(2);
+        let ours = async || {
+            std::thread::sleep(call);
+            Ok(())
+        };
+        let bare = || {
+            std::thread::sleep(call);
+            Ok(())
+        };
+        let (pairs, ()) = Pairs::alternate(0.01, 1, 1000, ours, bare).await.unwrap();
+        let each = call.as_secs_f64();
+        for times in [&pairs.ours, &pairs.bare] {
+            // A call that takes a thousand times as long would be needed to reach the time of one.
+            assert!(times.iter().all(|time| (each / 1000.0..each).contains(time)), "{times:?}");
+        }
+    }
+
     #[test]
     fn percentiles_are_values_that_were_measured() {
         let times: Vec<f64> = (1..=100).rev().map(f64::from).collect();
