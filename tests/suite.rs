@@ -80,6 +80,8 @@ mod substream;
 mod traces;
 #[path = "suite/unknowns.rs"]
 mod unknowns;
+#[path = "suite/unknowns_people.rs"]
+mod unknowns_people;
 
 /// A file under `tests/suite` that nobody lists is a test that never runs.
 #[test]
