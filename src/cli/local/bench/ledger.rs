@@ -83,7 +83,7 @@ impl Ledger {
     /// Compares a camera's events with what it showed between two moments of its timeline; `origin` is the timeline's beginning. Appearances
     /// that are not wholly between them don't count.
     pub fn count(&self, camera: &str, truth: &SceneTruth, origin: Timestamp, window: (Duration, Duration)) -> Count {
-        let shown = shown(truth, window);
+        let (shown, cut) = shown(truth, window);
         let at =
             |told: &Told| Duration::try_from_secs_f64(time::seconds_between(origin, told.captured)).unwrap_or_default();
         let fits = |from: Duration, until: Duration, at: Duration| at + BEFORE >= from && at <= until + AFTER;
@@ -94,18 +94,17 @@ impl Ledger {
             .map(|t| (at(t), false))
             .filter(|(at, _)| *at >= window.0 && *at <= window.1)
             .collect();
-        let mut missed = 0;
         // The one that ends first takes the first event that fits: no other choice leaves more for the others.
-        for (_, from, until) in &shown {
-            match appeared.iter_mut().find(|(at, taken)| !taken && fits(*from, *until, *at)) {
-                Some((_, taken)) => *taken = true,
-                None => missed += 1,
-            }
+        let mut told_of = |(from, until): &(Duration, Duration)| {
+            let event = appeared.iter_mut().find(|(at, taken)| !taken && fits(*from, *until, *at));
+            event.map(|(_, taken)| *taken = true).is_some()
+        };
+        let missed = shown.iter().filter(|appearance| !told_of(appearance)).count();
+        // What is left may tell of appearances that the window cuts.
+        for appearance in &cut {
+            told_of(appearance);
         }
-        let surplus = appeared.iter().filter(|(at, taken)| {
-            // At the edges an event may belong to an appearance that does not count.
-            !taken && *at >= window.0 + BEFORE && shown.last().is_some_and(|(_, _, until)| at < until)
-        });
+        let surplus = appeared.iter().filter(|(_, taken)| !taken);
         let wrong = self.told.iter().filter(|t| t.camera == camera && t.kind == "RECOGNIZED").filter(|t| {
             let at = at(t);
             let seen = |then: Duration| truth.visible_at(then).iter().any(|v| v.label == t.person);
@@ -115,18 +114,21 @@ impl Ledger {
     }
 }
 
-/// Appearances wholly within a window, by their end: label, from, until.
-fn shown(truth: &SceneTruth, (begin, end): (Duration, Duration)) -> Vec<(String, Duration, Duration)> {
-    let mut all = Vec::new();
+/// When appearances began and ended, by their end.
+type Spans = Vec<(Duration, Duration)>;
+
+/// Appearances wholly within a window, and those that it cuts.
+fn shown(truth: &SceneTruth, (begin, end): (Duration, Duration)) -> (Spans, Spans) {
+    let mut all = Spans::new();
     let loops = truth.duration.max(Duration::from_millis(1));
     let mut offset = Duration::ZERO;
     while offset <= end {
-        all.extend(truth.appearances().into_iter().map(|a| (a.label, a.from + offset, a.until + offset)));
+        all.extend(truth.appearances().into_iter().map(|a| (a.from + offset, a.until + offset)));
         offset += loops;
     }
-    all.retain(|(_, from, until)| *from >= begin + BEFORE && *until + AFTER <= end);
-    all.sort_by_key(|(_, _, until)| *until);
-    all
+    all.retain(|(from, until)| *until + AFTER >= begin && *from <= end + BEFORE);
+    all.sort_by_key(|(_, until)| *until);
+    all.into_iter().partition(|(from, until)| *from >= begin + BEFORE && *until + AFTER <= end)
 }
 
 /// Sums of counts by camera.
@@ -173,7 +175,7 @@ mod tests {
                 "match": { "person": format!("people/{person}") },
             }));
         };
-        say("APPEARED", 4, "");
+        say("APPEARED", 5, "");
         say("APPEARED", 6, "");
         say("RECOGNIZED", 6, "ann");
         say("APPEARED", 24, "");
@@ -183,5 +185,8 @@ mod tests {
         let count = ledger.count("c", &truth(), origin, window);
         assert_eq!(count, Count { shown: 4, missed: 1, surplus: 1, wrong: 1 });
         assert_eq!(ledger.count("other", &truth(), origin, window).missed, 4);
+        // An appearance that the window cuts does not count, and what tells of it is no surplus.
+        let late = (Duration::from_secs(3), Duration::from_secs(39));
+        assert_eq!(ledger.count("c", &truth(), origin, late), Count { shown: 3, missed: 1, surplus: 1, wrong: 1 });
     }
 }
