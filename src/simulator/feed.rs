@@ -22,6 +22,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(super) struct Camera {
     pub(super) clip: EncodedClip,
+    /// What the timeline shows when the first client plays.
+    ahead: Duration,
     timeline: Timeline,
     state: Mutex<State>,
 }
@@ -36,13 +38,17 @@ struct State {
 }
 
 impl Camera {
-    pub(super) fn new(clip: EncodedClip) -> Self {
-        Self { clip, timeline: Timeline::default(), state: Mutex::default() }
+    /// A camera whose timeline begins this far into the clip, at the key frame before it.
+    pub(super) fn new(clip: EncodedClip, ahead: Duration) -> Self {
+        let (loops, within) = clip.split(ahead);
+        let key = clip.units.get(clip.key_at(within)).map_or(Duration::ZERO, |unit| unit.pts);
+        let ahead = clip.duration * loops + key;
+        Self { clip, ahead, timeline: Timeline::default(), state: Mutex::default() }
     }
 
     /// Another stream of the same camera: both show the same moment.
     pub(super) fn beside(&self, clip: EncodedClip) -> Self {
-        Self { clip, timeline: self.timeline.clone(), state: Mutex::default() }
+        Self { clip, ahead: self.ahead, timeline: self.timeline.clone(), state: Mutex::default() }
     }
 
     /// Starts the timeline, once.
@@ -50,9 +56,9 @@ impl Camera {
         lock(&self.timeline).get_or_insert_with(Instant::now);
     }
 
-    /// Time since the first client played, loops counted in.
+    /// Time on the timeline, which runs since the first client played; loops counted in.
     pub(super) fn position(&self) -> Option<Duration> {
-        lock(&self.timeline).map(|started| started.elapsed())
+        lock(&self.timeline).map(|started| self.ahead + started.elapsed())
     }
 
     fn is_stalled(&self) -> bool {
@@ -76,7 +82,7 @@ impl Camera {
         source.set_caps(Some(&self.clip.caps));
         source.set_format(gst::Format::Time);
         source.set_max_bytes(1);
-        let now = self.position().unwrap_or_default();
+        let now = self.position().unwrap_or(self.ahead);
         let (loops, within) = self.clip.split(now);
         let next = self.clip.key_at(within);
         let unit_time = self.clip.units.get(next).map_or(Duration::ZERO, |unit| unit.pts);

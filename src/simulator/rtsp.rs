@@ -1,6 +1,6 @@
 //! The RTSP server of a simulator, on its own thread and main context, and its faults at run time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -145,14 +145,16 @@ impl Simulator {
         let mut cameras = BTreeMap::new();
         for (camera, prepared) in settings.cameras.iter().zip(prepare::all(&settings)) {
             let (clip, truth) = prepared.inspect_err(|_| source.destroy())?;
-            let main: Option<&Served> = camera.name.strip_suffix("-sub").and_then(|main| cameras.get(main));
-            let camera_served = Arc::new(match main {
-                Some(main) => main.camera.beside(clip),
-                None => Camera::new(clip),
-            });
-            let factory = factory(&camera_served, &alive, guarded);
-            mounts.add_factory(&format!("/{}", camera.name), factory.clone());
-            cameras.insert(camera.name.clone(), Served { camera: camera_served, factory, truth });
+            for (name, ahead) in camera.names() {
+                let main: Option<&Served> = name.strip_suffix("-sub").and_then(|main| cameras.get(main));
+                let camera = Arc::new(match main {
+                    Some(main) => main.camera.beside(clip.clone()),
+                    None => Camera::new(clip.clone(), ahead),
+                });
+                let factory = factory(&camera, &alive, guarded);
+                mounts.add_factory(&format!("/{name}"), factory.clone());
+                cameras.insert(name.to_owned(), Served { camera, factory, truth: truth.clone() });
+            }
         }
         let shared = Arc::new(Shared {
             server,
@@ -209,7 +211,7 @@ impl Simulator {
         self.shared.cameras.get(name)?.truth.as_ref()
     }
 
-    /// Time on the camera's timeline: since its first client played, loops counted in.
+    /// Time on the camera's timeline, which runs since its first client played; loops counted in.
     pub fn position(&self, name: &str) -> Option<Duration> {
         self.shared.cameras.get(name)?.camera.position()
     }
@@ -256,10 +258,13 @@ fn check(settings: &SimulatorSettings) -> Result<(), SimulatorError> {
     if settings.cameras.is_empty() {
         return Err(SimulatorError::NoCamera);
     }
-    for (index, camera) in settings.cameras.iter().enumerate() {
+    let mut names = BTreeSet::new();
+    for camera in &settings.cameras {
         camera.check().map_err(|problem| SimulatorError::Spec { text: camera.name.clone(), problem })?;
-        if settings.cameras.iter().take(index).any(|other| other.name == camera.name) {
-            return Err(SimulatorError::DuplicateName(camera.name.clone()));
+        for (name, _) in camera.names() {
+            if !names.insert(name) {
+                return Err(SimulatorError::DuplicateName(name.to_owned()));
+            }
         }
     }
     Ok(())

@@ -117,6 +117,9 @@ pub struct SimCamera {
     pub bitrate: Option<Bitrate>,
     /// Serve a smaller stream of the same pictures, too, as `NAME-sub`: width and height.
     pub substream: Option<(u32, u32)>,
+    /// Serve the same encoded pictures as further cameras, too: their names, and how far into the pictures each one's own
+    /// timeline begins (at the key frame before it). A substream is served beside each of them; faults by the clock are the camera's alone.
+    pub further: Vec<(String, Duration)>,
     /// Faults by the clock.
     pub faults: FaultPlan,
 }
@@ -132,6 +135,7 @@ impl SimCamera {
             fps: None,
             bitrate: None,
             substream: None,
+            further: Vec::new(),
             faults: FaultPlan::default(),
         }
     }
@@ -226,16 +230,24 @@ impl SimCamera {
         let mut small = Self { name: format!("{}-sub", self.name), size: Some(size), substream: None, ..self.clone() };
         small.bitrate = self.bitrate.map(|rate| rate.map(|kbit| (kbit / 8).max(100)));
         small.faults = FaultPlan::default();
+        small.further.iter_mut().for_each(|(name, _)| name.push_str("-sub"));
         if let SimSource::Scene(scene) = &mut small.source {
             scene.size = size;
         }
         Some(small)
     }
 
+    /// Its name and those under which the same pictures are served, too, with how far into them each timeline begins.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, Duration)> {
+        let further = self.further.iter().map(|(name, ahead)| (name.as_str(), *ahead));
+        std::iter::once((self.name.as_str(), Duration::ZERO)).chain(further)
+    }
+
     /// What is wrong with the camera's values, in words.
     pub(super) fn check(&self) -> Result<(), String> {
         let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(allowed) {
+        let named = |name: &str| (1..=64).contains(&name.len()) && name.chars().all(allowed);
+        if !self.names().all(|(name, _)| named(name)) {
             return Err("a name has 1 to 64 letters, digits, - or _".into());
         }
         let (size, fps) = match &self.source {

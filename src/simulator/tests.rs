@@ -305,6 +305,31 @@ fn a_video_passes_through_or_is_transcoded() {
 }
 
 #[test]
+fn further_cameras_show_the_same_pictures_on_timelines_of_their_own() {
+    let further = ("later".to_owned(), Duration::from_millis(4900));
+    let source = SimSource::Scene(scene(6000));
+    let main = SimCamera { substream: Some((160, 120)), further: vec![further], ..SimCamera::new("now", source) };
+    let simulator = start(vec![main]);
+    assert_eq!(simulator.names(), ["later", "later-sub", "now", "now-sub"]);
+    assert_eq!(simulator.truth("later").unwrap().appearances(), simulator.truth("now").unwrap().appearances());
+    let first = |name: &str| {
+        let sample = Client::new(&simulator.url(name), Codec::H264, "tcp").next();
+        let buffer = sample.buffer().unwrap().map_readable().unwrap();
+        (buffer.as_slice().to_vec(), simulator.position(name).unwrap())
+    };
+    let (now, position) = first("now");
+    assert!(position < Duration::from_secs(4), "{position:?}");
+    assert_eq!(simulator.position("later"), None, "its own first client starts it");
+    let (later, position) = first("later");
+    // A key frame every two seconds.
+    assert!(position >= Duration::from_secs(4), "{position:?}");
+    assert_ne!(now, later);
+    let sub = simulator.position("later-sub").unwrap();
+    assert!(sub >= position && sub < position + Duration::from_secs(1), "{sub:?} is not the moment of {position:?}");
+    simulator.stop();
+}
+
+#[test]
 fn bad_sources_are_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let source = |path: PathBuf| SimSource::Folder { path, period: Duration::from_secs(2) };
@@ -322,6 +347,9 @@ fn bad_sources_are_refused_with_a_reason() {
     assert!(matches!(none, Err(SimulatorError::NoCamera)));
     let twice = SimulatorSettings { cameras: vec![camera("a"), camera("a")], ..Default::default() };
     assert!(matches!(Simulator::start(twice).map(|_| ()), Err(SimulatorError::DuplicateName(_))));
+    let further = SimCamera { further: vec![("b".into(), Duration::ZERO)], ..camera("a") };
+    let twice = SimulatorSettings { cameras: vec![further, camera("b")], ..Default::default() };
+    assert!(matches!(Simulator::start(twice).map(|_| ()), Err(SimulatorError::DuplicateName(name)) if name == "b"));
     let small = SimulatorSettings { cameras: vec![camera("a")], memory_limit: 100, ..Default::default() };
     assert!(matches!(Simulator::start(small).map(|_| ()), Err(SimulatorError::TooLarge { .. })));
 }

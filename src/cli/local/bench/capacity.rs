@@ -8,6 +8,7 @@ use super::{
     ledger, meter,
     pipeline::{Streams, overloaded},
     rig::Rig,
+    stage::Visits,
 };
 use crate::cli::{
     error::{Failure, OK, Outcome},
@@ -37,6 +38,9 @@ pub struct Args {
     /// How long each number of cameras is measured, seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..=3600))]
     pub seconds: u64,
+    /// Let all cameras of a kind see their visitors at the same moment, as when a bell rings, instead of seven groups at times of their own.
+    #[arg(long)]
+    pub at_once: bool,
     /// Most cameras that are tried.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(2..=512))]
     pub most: u16,
@@ -72,6 +76,8 @@ struct Run {
 struct Plan {
     cores: usize,
     busy: f32,
+    /// All cameras of a kind saw their visitors at the same moment.
+    at_once: bool,
     /// Most cameras that were run and held, simulator beside them.
     held: usize,
     /// Cameras that the cores hold without the simulator, filled to 85 %.
@@ -119,7 +125,8 @@ async fn search(args: &Args, io: &mut Io<'_>) -> Result<Plan, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     io.remark("the bare sessions, then the streams and the server")?;
     let (detect, embed) = args.streams.bare().await?;
-    let mut rig = args.streams.rig(args.busy).await?;
+    let visits = if args.at_once { Visits::AtOnce } else { Visits::Spread };
+    let mut rig = args.streams.rig(args.busy, visits).await?;
     rig.settle(Duration::from_secs(5)).await?;
     let before = rig.reading()?;
     let mut runs: Vec<Run> = Vec::new();
@@ -132,7 +139,7 @@ async fn search(args: &Args, io: &mut Io<'_>) -> Result<Plan, Failure> {
             // Cameras are only added: a smaller number is run on a fresh server.
             Some(fewer) if fewer < cameras => {
                 rig.stop().await?;
-                rig = args.streams.rig(args.busy).await?;
+                rig = args.streams.rig(args.busy, visits).await?;
                 cameras = fewer;
             }
             Some(more) => cameras = more,
@@ -193,6 +200,7 @@ fn plan(args: &Args, cores: usize, rss: u64, runs: Vec<Run>) -> Plan {
     Plan {
         cores,
         busy: args.busy,
+        at_once: args.at_once,
         held: runs.iter().filter(|r| r.held).map(|r| r.cameras).max().unwrap_or(0),
         planned: by_cpu.min(by_memory) as usize,
         limit: match () {

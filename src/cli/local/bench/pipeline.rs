@@ -10,7 +10,7 @@ use super::{
     limit::{self, Limit},
     rig::{self, Phase, Rig},
     setup::Setup,
-    stage::{Encoding, Kind},
+    stage::{Encoding, Kind, Visits},
 };
 use crate::{
     cli::{
@@ -33,7 +33,8 @@ const BARE: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 The server runs as a process of its own; simulator and subscriber are not counted. The cameras are watched twice: with
-`--decoding auto`, then with `--decoding all`. Idle cameras show somebody twice a minute, for 4 s and for 1.5 s.
+`--decoding auto`, then with `--decoding all`. Idle cameras show somebody twice a minute, for 4 s and for 1.5 s,
+all of them at once.
 
 Examples:
   visage bench pipeline --scene idle --cameras 4 --seconds 60
@@ -93,12 +94,12 @@ impl Streams {
     }
 
     /// Simulator and server, with people enrolled and no camera yet.
-    pub async fn rig(&self, busy: f32) -> anyhow::Result<Rig> {
+    pub async fn rig(&self, busy: f32, visits: Visits) -> anyhow::Result<Rig> {
         let fixtures = rig::fixtures(self.fixtures.clone())?;
         let work = tempfile::tempdir().context("no temporary folder could be made")?;
         let cast = cast::prepare(&fixtures, work.path())?;
         // The pictures are read before the folder goes.
-        Rig::start(busy, self.encoding(), cast, self.config.as_deref()).await
+        Rig::start((busy, visits), self.encoding(), cast, self.config.as_deref()).await
     }
 
     /// The bare sessions of the two networks as the server runs them: detector at the size of these frames, embedder one face at a time.
@@ -204,7 +205,7 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
 async fn measure(args: &Args, io: &mut Io<'_>) -> Result<Report, Failure> {
     let cameras = f64::from(args.cameras);
     io.remark("encoding the streams, starting the server")?;
-    let mut rig = args.streams.rig(args.scene.busy()).await?;
+    let mut rig = args.streams.rig(args.scene.busy(), Visits::AtOnce).await?;
     rig.settle(Duration::from_secs(2)).await?;
     let before = rig.reading()?;
     rig.settle(Duration::from_secs(5)).await?;

@@ -1,7 +1,7 @@
 //! The whole server under simulated cameras: a server process of its own, so that what it costs is told apart from simulator and subscriber.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     ledger::{Count, Ledger},
     meter::{self, Reading},
-    stage::{self, Encoding},
+    stage::{self, Encoding, Visits},
 };
 use crate::{
     cli::local::{
@@ -25,7 +25,7 @@ use crate::{
         processes::{Visage, free_port},
     },
     simulator::Simulator,
-    time::{self, Timestamp},
+    time,
 };
 
 /// A camera is idle this long after somebody left: it has noticed.
@@ -43,6 +43,7 @@ pub struct Rig {
     watch: Child,
     /// Share of busy cameras.
     busy: f32,
+    visits: Visits,
     cameras: usize,
     substreams: bool,
     _data: tempfile::TempDir,
@@ -83,7 +84,12 @@ impl Rig {
     ///
     /// # Errors
     /// When a part does not start.
-    pub async fn start(busy: f32, encoding: Encoding, cast: Cast, config: Option<&Path>) -> anyhow::Result<Self> {
+    pub async fn start(
+        (busy, visits): (f32, Visits),
+        encoding: Encoding,
+        cast: Cast,
+        config: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let gallery = cast.gallery.display().to_string();
         let simulator = tokio::task::spawn_blocking(move || stage::start(busy, encoding, &cast)).await??;
         let data = tempfile::tempdir().context("no temporary folder could be made")?;
@@ -109,6 +115,7 @@ impl Rig {
             events,
             watch,
             busy,
+            visits,
             cameras: 0,
             substreams: encoding.substream.is_some(),
             _data: data,
@@ -129,7 +136,7 @@ impl Rig {
     /// When the server refuses one.
     pub async fn add_cameras(&mut self, cameras: usize, decoding: &str) -> anyhow::Result<()> {
         for index in self.cameras..cameras {
-            let url = self.simulator.url(self.stream(index));
+            let url = self.simulator.url(&self.stream(index));
             let camera = id(index);
             let mut add = vec!["camera", "add", &camera, &url, "--decoding", decoding];
             let small = format!("{url}-sub");
@@ -179,9 +186,9 @@ impl Rig {
     /// # Errors
     /// When the server or the subscriber ends.
     pub async fn measure(&mut self, seconds: u64) -> anyhow::Result<Phase> {
-        let origins: BTreeMap<&str, Timestamp> =
-            [stage::IDLE_STREAM, stage::BUSY_STREAM].into_iter().filter_map(|s| Some((s, self.origin(s)?))).collect();
         let begun = time::now();
+        let position = |stream: String| self.simulator.position(&stream).map(|at| (stream, at));
+        let positions: BTreeMap<_, _> = self.streams().into_iter().filter_map(position).collect();
         let before = self.counters().await?;
         let first = self.reading()?;
         let mut ledger = Ledger::default();
@@ -216,9 +223,10 @@ impl Rig {
         let mut appearances = BTreeMap::new();
         for index in 0..self.cameras {
             let stream = self.stream(index);
-            let (Some(truth), Some(origin)) = (self.simulator.truth(stream), origins.get(stream)) else { continue };
-            let at = |moment| Duration::try_from_secs_f64(time::seconds_between(*origin, moment)).unwrap_or_default();
-            appearances.insert(id(index), ledger.count(&id(index), truth, *origin, (at(begun), at(ended))));
+            let (Some(truth), Some(at)) = (self.simulator.truth(&stream), positions.get(&stream)) else { continue };
+            let origin = begun.checked_sub(*at).context("the clock stands before its beginning")?;
+            let length = Duration::try_from_secs_f64(time::seconds_between(begun, ended)).unwrap_or_default();
+            appearances.insert(id(index), ledger.count(&id(index), truth, origin, (*at, *at + length)));
         }
         Ok(Phase {
             seconds: end.at.duration_since(first.at).as_secs_f64(),
@@ -245,17 +253,17 @@ impl Rig {
         tokio::task::spawn_blocking(move || self.simulator.stop()).await.context("the simulator's end panicked")
     }
 
-    fn stream(&self, index: usize) -> &'static str {
-        if stage::is_busy(index, self.busy) { stage::BUSY_STREAM } else { stage::IDLE_STREAM }
+    fn stream(&self, index: usize) -> String {
+        stage::stream(index, self.busy, self.visits)
     }
 
-    /// When a stream's timeline began.
-    fn origin(&self, stream: &str) -> Option<Timestamp> {
-        time::now().checked_sub(self.simulator.position(stream)?).ok()
+    /// The streams that the cameras show.
+    fn streams(&self) -> BTreeSet<String> {
+        (0..self.cameras).map(|index| self.stream(index)).collect()
     }
 
     fn somebody(&self) -> bool {
-        [stage::IDLE_STREAM, stage::BUSY_STREAM].into_iter().any(|stream| {
+        self.streams().iter().any(|stream| {
             self.simulator.position(stream).is_some_and(|at| stage::somebody(&self.simulator, stream, at, QUIET))
         })
     }

@@ -16,7 +16,7 @@ use crate::{
 /// What the cameras see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// Nobody, but for two short visits a minute (4 s and 1.5 s), at all cameras at once.
+    /// Nobody, but for two short visits a minute (4 s and 1.5 s).
     Idle,
     /// Up to three people at a time, always somebody.
     Busy,
@@ -76,10 +76,36 @@ const VISIT: f32 = 8.0;
 /// Visits of a lane in one loop.
 const VISITS: u32 = 4;
 
-/// The names of the two streams; cameras share them, so that encoding stays short whatever the number of cameras.
-pub const IDLE_STREAM: &str = "idle";
+/// The names of the two scenes; cameras share their pictures, so that encoding stays short whatever the number of cameras.
+const IDLE_STREAM: &str = "idle";
 /// As [`IDLE_STREAM`].
-pub const BUSY_STREAM: &str = "busy";
+const BUSY_STREAM: &str = "busy";
+/// Timelines of a scene where visits are spread: a prime, so that an even spread of busy cameras meets all of them.
+const TIMELINES: usize = 7;
+/// From one of these timelines to the next, seconds: together they fill the loop of either scene.
+const APART: usize = 8;
+
+/// When cameras that show the same scene see their visitors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visits {
+    /// All at the same moment, as when a bell rings.
+    AtOnce,
+    /// Each of seven groups at times of its own.
+    Spread,
+}
+
+/// The name of the stream that camera `index` shows, where a share of them is busy.
+pub fn stream(index: usize, busy: f32, visits: Visits) -> String {
+    let scene = if is_busy(index, busy) { BUSY_STREAM } else { IDLE_STREAM };
+    match (visits, index % TIMELINES) {
+        (Visits::AtOnce, _) | (_, 0) => scene.to_owned(),
+        (Visits::Spread, timeline) => later(scene, timeline),
+    }
+}
+
+fn later(scene: &str, timeline: usize) -> String {
+    format!("{scene}-{timeline}")
+}
 
 /// Starts the simulator with the streams that a share of busy cameras needs. Blocks for as long as encoding takes.
 ///
@@ -100,7 +126,8 @@ pub fn start(busy: f32, encoding: Encoding, cast: &cast::Cast) -> anyhow::Result
 fn camera(name: &str, scene: Scene, encoding: Encoding) -> SimCamera {
     let camera = SimCamera::new(name, SimSource::Scene(scene)).codec(encoding.codec);
     let bitrate = (encoding.codec != Codec::Mjpeg).then_some(encoding.bitrate);
-    SimCamera { bitrate, substream: encoding.substream, ..camera }
+    let further = (1..TIMELINES).map(|t| (later(name, t), Duration::from_secs((t * APART) as u64))).collect();
+    SimCamera { bitrate, substream: encoding.substream, further, ..camera }
 }
 
 /// Portraits of four people, by the id they are enrolled under; the last one is a stranger.
