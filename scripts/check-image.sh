@@ -33,7 +33,8 @@ fi
 rm -rf "$root"
 cp -a "$base" "$root"
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-inside() { chroot "$root" /usr/bin/env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin "$@"; }
+# The caller's TMPDIR need not exist in the root.
+inside() { chroot "$root" /usr/bin/env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin TMPDIR=/tmp "$@"; }
 
 # As in the images of Debian: no sync after each package.
 echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
