@@ -19,7 +19,8 @@ until grep -q STREAMING "$work/bench.log"; do
   kill -0 "$bench" 2>/dev/null || { tail -n 5 "$work/bench.log" >&2; exit 1; }
   sleep 1
 done
-port=$(ss -ltnp | grep "pid=$bench," | grep -o '127.0.0.1:[0-9]*' | head -n 1 | cut -d: -f2)
+port=$(ss -ltnp | grep "pid=$bench," | grep -o '127.0.0.1:[0-9]*' | head -n 1 | cut -d: -f2) || true
+[ -n "$port" ] || { echo "idle_limit: ss shows no port of the bench; run it as the same user" >&2; exit 1; }
 raw() {
   # shellcheck disable=SC2086 # Elements are words.
   gst-launch-1.0 -q rtspsrc location="rtsp://127.0.0.1:$port/idle" protocols=tcp $1 ! fakesink sync=false &

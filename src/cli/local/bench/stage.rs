@@ -80,7 +80,7 @@ const VISITS: u32 = 4;
 const IDLE_STREAM: &str = "idle";
 /// As [`IDLE_STREAM`].
 const BUSY_STREAM: &str = "busy";
-/// Timelines of a scene where visits are spread: a prime, so that an even spread of busy cameras meets all of them.
+/// Timelines of a scene where visits are spread: a prime, so that every half, third or fifth camera meets all of them.
 const TIMELINES: usize = 7;
 /// From one of these timelines to the next, seconds: together they fill the loop of either scene.
 const APART: usize = 8;
@@ -211,4 +211,31 @@ pub fn somebody(simulator: &Simulator, stream: &str, at: Duration, before: Durat
         then += step;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn spread_visits_come_to_each_kind_of_camera_at_seven_times_and_at_once_to_all() {
+        for share in [0.2, 0.5] {
+            let streams = |visits| (0..70).map(|index| stream(index, share, visits)).collect::<BTreeSet<_>>();
+            assert_eq!(streams(Visits::AtOnce), BTreeSet::from([BUSY_STREAM.to_owned(), IDLE_STREAM.to_owned()]));
+            let spread = streams(Visits::Spread);
+            for scene in [IDLE_STREAM, BUSY_STREAM] {
+                assert_eq!(spread.iter().filter(|name| name.starts_with(scene)).count(), TIMELINES, "{spread:?}");
+            }
+        }
+        let encoding =
+            Encoding { size: (320, 240), fps: 5, codec: Codec::H264, bitrate: Bitrate::Constant(200), substream: None };
+        let served = camera(IDLE_STREAM, idle(encoding, &[]), encoding).further;
+        for (name, ahead) in &served {
+            assert!((0..70).any(|index| stream(index, 0.0, Visits::Spread) == *name), "nobody shows {name}");
+            assert!(*ahead < IDLE, "{name} begins in the next loop");
+        }
+        assert_eq!(served.len(), TIMELINES - 1);
+    }
 }
