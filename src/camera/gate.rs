@@ -1,6 +1,7 @@
 //! Which encoded pictures are decoded: a pure rule over key frames, sizes and what is known of the scene.
 //!
-//! While nothing happens only key frames are decoded, each by itself; the pictures between them are kept encoded. When something happens (a
+//! While nothing happens only key frames are decoded, each by itself, and no more of them than the promised detection delay needs; the pictures
+//! between them are kept encoded. When something happens (a
 //! key frame looks different, a face is found, or sizes of pictures are unlike those of the still scene, see [`super::sizes`]) what was kept is decoded after
 //! all, so what happened between two key frames is seen. A stream whose key frames are further apart than the promised detection delay is
 //! decoded in full, as is one whose sizes tell nothing, unless key frames alone are asked for.
@@ -145,7 +146,7 @@ impl Gate {
     fn idle(&mut self, coded: &Coded, scene: &Scene, kept: usize, unusual: Option<Duration>, now: Instant) -> Verdict {
         let seen = scene.seen.unwrap_or_default();
         let asked = scene.wake || scene.active;
-        let late = self.last_key.is_some_and(|key| coded.at.saturating_sub(key) > self.longest());
+        let late = self.last_alone.is_some_and(|key| coded.at.saturating_sub(key) > self.longest());
         let heavy = kept.saturating_add(coded.bytes) > MOST_KEPT;
         let doubtful = coded.key && !self.may_trust();
         if asked || unusual.is_some() || late || heavy || doubtful {
@@ -154,8 +155,9 @@ impl Gate {
                 Some(since) if judged && !asked => seen.max(since.saturating_sub(LOOK_BACK)),
                 _ => seen,
             };
-            if late {
-                self.interval(coded.at.saturating_sub(self.last_key.unwrap_or_default()));
+            let interval = self.last_key.map(|key| coded.at.saturating_sub(key));
+            if let Some(interval) = interval.filter(|interval| *interval > self.longest()) {
+                self.interval(interval);
             }
             self.alone = false;
             self.woke = Some((now, unusual.is_some() && !asked));
@@ -166,6 +168,9 @@ impl Gate {
         if coded.key && self.is_due(coded.at) {
             self.last_alone = Some(coded.at);
             return Verdict::Alone;
+        }
+        if coded.key {
+            self.sizes.passed_over();
         }
         Verdict::Keep
     }
@@ -229,11 +234,16 @@ impl Gate {
         self.policy.max_detection_delay.mul_f32(TOLERANCE)
     }
 
-    /// Streams of key frames only are thinned to the idle rate.
+    /// Whether a key frame must be looked at: the next one would be too late for the promise. Where sizes don't watch what is between key
+    /// frames (there is nothing between them, or they tell nothing), the idle rate counts, too.
     fn is_due(&self, at: Duration) -> bool {
+        let Some(passed) = self.last_alone.and_then(|last| at.checked_sub(last)) else { return true };
+        if self.policy.decoding == Decoding::Auto && self.sizes.watch() {
+            let next = self.intervals.iter().max().copied().unwrap_or(self.policy.max_detection_delay);
+            return passed.saturating_add(next) > self.longest();
+        }
         let interval = Duration::from_secs_f32(1.0 / self.policy.idle_fps.clamp(0.01, 60.0));
-        let interval = interval.min(self.policy.max_detection_delay).mul_f32(0.9);
-        self.last_alone.is_none_or(|last| at.saturating_sub(last) >= interval || at < last)
+        passed >= interval.min(self.policy.max_detection_delay).mul_f32(0.9)
     }
 
     /// Takes the times of key frames into account; whether the stream's clock was set back.

@@ -65,6 +65,42 @@ fn a_still_scene_decodes_key_frames_only() {
 }
 
 #[test]
+fn no_more_key_frames_are_decoded_than_the_promise_needs() {
+    // Key frames once a second: of those allowed two seconds every other one, of those allowed one each.
+    for (delay, each) in [(1000, 25), (1500, 25), (2000, 50), (4000, 100)] {
+        let mut stream = Stream::idle(25, policy(delay));
+        stream.steps(100);
+        let alone: Vec<_> = (0..1000).filter(|_| stream.steps(1) == [Verdict::Alone]).collect();
+        assert!(alone.windows(2).all(|two| two[1] - two[0] == each), "{delay} ms: {alone:?}");
+        assert!(alone.len() >= 1000 / each - 1, "{delay} ms: {alone:?}");
+    }
+}
+
+#[test]
+fn whoever_asks_after_a_key_frame_was_passed_over_gets_what_came_since_the_last_look() {
+    let mut stream = Stream::idle(25, policy(2000));
+    while stream.steps(1) != [Verdict::Alone] {}
+    let key = stream.scene.seen.unwrap();
+    assert_eq!(stream.steps(40), [Verdict::Keep; 40]);
+    stream.scene.wake = true;
+    assert_eq!(stream.steps(1), [Verdict::Wake { from: key }]);
+}
+
+#[test]
+fn a_key_frame_that_does_not_come_when_one_was_passed_over_wakes_within_the_promise() {
+    let mut stream = Stream::idle(25, policy(2000));
+    while stream.steps(1) != [Verdict::Alone] {}
+    let key = stream.scene.seen.unwrap();
+    stream.steps(30);
+    stream.group = 100_000;
+    while !matches!(stream.steps(1)[..], [Verdict::Wake { .. }]) {}
+    assert!(stream.at() - key <= Duration::from_millis(2280), "{:?}", stream.at() - key);
+    stream.group = 25;
+    stream.steps(25);
+    assert!(stream.steps(200).contains(&Verdict::Alone), "one late key frame keeps it awake");
+}
+
+#[test]
 fn key_frames_further_apart_than_the_promise_mean_full_decoding() {
     let mut stream = Stream::new(50, policy(500));
     assert!(stream.steps(1000).iter().all(|v| *v == Verdict::All));

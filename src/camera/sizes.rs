@@ -120,6 +120,8 @@ impl Known {
 #[derive(Debug)]
 struct Group {
     begun: Instant,
+    /// Whether its key frame is looked at.
+    looked_at: bool,
     disturbed: bool,
     key_bytes: usize,
     /// Bytes and number of the other pictures.
@@ -133,7 +135,7 @@ pub struct Sizes {
     known: [Known; 3],
     window: VecDeque<usize>,
     since_key: u32,
-    /// The present group, and those whose closing key frame was not looked at yet.
+    /// The present group, and those after which no key frame was looked at yet.
     groups: VecDeque<Group>,
     learnt: u32,
     /// Mean size of the other pictures of a quiet group over that of its key frame; 0 where they are next to nothing.
@@ -167,6 +169,18 @@ impl Sizes {
         self.share.is_none_or(|share| share <= SHARE)
     }
 
+    /// Whether they watch the pictures between key frames: there are such, and they tell.
+    pub fn watch(&self) -> bool {
+        self.share.is_some() && self.tell()
+    }
+
+    /// The key frame that came last is not looked at.
+    pub fn passed_over(&mut self) {
+        if let Some(group) = self.groups.back_mut() {
+            group.looked_at = false;
+        }
+    }
+
     /// A key frame of so many bytes begins a group. `changed` is when a frame last looked different: groups since then are not learnt from.
     pub fn key(&mut self, bytes: usize, changed: Option<Instant>, now: Instant) {
         self.since_key = 0;
@@ -174,14 +188,16 @@ impl Sizes {
         self.known[Sort::Early as usize].sum = 0.0;
         self.groups.push_back(Group {
             begun: now,
+            looked_at: true,
             disturbed: false,
             key_bytes: bytes,
             others: (0, 0),
             judged: Vec::new(),
         });
-        // The key frame that closed a group has been looked at when the next one comes.
-        while self.groups.len() > 2 {
-            let Some(group) = self.groups.pop_front() else { break };
+        // A key frame has been looked at when the next one comes: it speaks for the groups before it.
+        let before = self.groups.len() - 1;
+        let spoken_for = self.groups.range(..before).rposition(|group| group.looked_at).unwrap_or(0);
+        for group in self.groups.drain(..spoken_for) {
             if group.disturbed || changed.is_some_and(|at| at >= group.begun) {
                 continue;
             }
@@ -373,6 +389,28 @@ mod tests {
             stream.run(400, |_| 5000);
         }
         assert_eq!(stream.run(400, |_| 5000), None, "the scene is another now");
+    }
+
+    #[test]
+    fn groups_are_learnt_when_a_key_frame_after_them_was_looked_at() {
+        let (mut sizes, start) = (Sizes::default(), Instant::now());
+        // (looked at, learnt when it came)
+        let keys = [(true, 0), (false, 0), (false, 0), (true, 0), (true, 3), (false, 4), (true, 4)];
+        for (i, (looked_at, learnt)) in (0..).zip(keys) {
+            sizes.key(KEY, None, start + Duration::from_secs(i));
+            assert_eq!(sizes.learnt, learnt, "at key frame {i}");
+            if !looked_at {
+                sizes.passed_over();
+            }
+            sizes.delta(Duration::from_secs(i), 300, true);
+        }
+        let changed = Some(start + Duration::from_secs(6));
+        sizes.key(KEY, changed, start + Duration::from_secs(7));
+        assert_eq!(sizes.learnt, 4, "a look that saw a change speaks for nothing since the look before");
+        sizes.passed_over();
+        sizes.key(KEY, changed, start + Duration::from_secs(8));
+        sizes.key(KEY, changed, start + Duration::from_secs(9));
+        assert_eq!(sizes.learnt, 5, "what came after the change");
     }
 
     #[test]

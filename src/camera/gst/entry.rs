@@ -100,7 +100,17 @@ impl Kept {
 
     /// Lets go of the groups before the newest key frame that was seen; how many pictures were never decoded.
     fn forget(&mut self, seen: Duration) -> u64 {
-        let newest = self.pictures.iter().rposition(|(coded, _, decoded)| *decoded && coded.key && coded.at <= seen);
+        self.begin(|coded, decoded| decoded && coded.key && coded.at <= seen)
+    }
+
+    /// Lets go of the groups that are over before `from`; how many pictures were never decoded.
+    fn skip(&mut self, from: Duration) -> u64 {
+        self.begin(|coded, _| coded.key && coded.at <= from)
+    }
+
+    /// Begins with the newest picture that is fit for it, if there is one.
+    fn begin(&mut self, fit: impl Fn(&Coded, bool) -> bool) -> u64 {
+        let newest = self.pictures.iter().rposition(|(coded, _, decoded)| fit(coded, *decoded));
         let gone = self.pictures.drain(..newest.unwrap_or(0));
         let mut undecoded = 0;
         for (coded, _, decoded) in gone {
@@ -262,8 +272,9 @@ impl Entry {
                 return PadProbeReturn::Handled;
             }
             Verdict::Wake { from } => {
-                let kept = std::mem::take(&mut state.kept);
+                let mut kept = std::mem::take(&mut state.kept);
                 drop(state);
+                shared.left_encoded(kept.skip(from));
                 self.decode_alone(pad, false);
                 let step =
                     Duration::from_secs_f32(1.0 / self.policy.active_fps.max(self.policy.idle_fps).clamp(0.01, 60.0));

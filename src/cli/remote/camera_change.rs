@@ -69,7 +69,8 @@ pub struct Settings {
     /// Frames a second looked at while a face is tracked.
     #[arg(long, value_name = "N")]
     pub active_fps: Option<f32>,
-    /// Longest time until a face that shows up is looked at, such as 500ms; streams whose key frames are further apart are always decoded in full.
+    /// Longest time until a face that shows up is looked at, such as 500ms; streams whose key frames are further apart are always decoded in full, and key frames it
+    /// does not need are left encoded while nothing happens.
     #[arg(long, value_parser = parse::duration, value_name = "TIME")]
     pub max_detection_delay: Option<Duration>,
     /// Which pictures are decoded: key frames only while nothing happens, or all of them always.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     ledger::{self, Count},
     limit::{self, Limit},
-    rig::{self, Phase, Rig},
+    rig::{self, Phase, Rig, Scenario},
     setup::Setup,
     stage::{Encoding, Kind, Visits},
 };
@@ -17,6 +17,7 @@ use crate::{
         error::{Failure, OK, Outcome},
         local::cast,
         output::Io,
+        parse,
     },
     frame::scale,
     inference::{Input, manifest::ModelEntry},
@@ -78,6 +79,9 @@ pub struct Streams {
     /// Serve a substream of this size beside each stream, and let the server watch it; the main stream alone is then measured, too.
     #[arg(long, value_name = "WxH", value_parser = super::scene::size)]
     pub substream: Option<(u32, u32)>,
+    /// The cameras' promise: key frames, two seconds apart here, that it can spare are not decoded while nothing happens.
+    #[arg(long, default_value = "2s", value_parser = parse::duration, value_name = "TIME")]
+    pub max_detection_delay: Duration,
     /// The server's configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "VISAGE_CONFIG")]
     pub config: Option<PathBuf>,
@@ -99,7 +103,8 @@ impl Streams {
         let work = tempfile::tempdir().context("no temporary folder could be made")?;
         let cast = cast::prepare(&fixtures, work.path())?;
         // The pictures are read before the folder goes.
-        Rig::start((busy, visits), self.encoding(), cast, self.config.as_deref()).await
+        let scenario = Scenario { busy, visits, max_detection_delay: self.max_detection_delay };
+        Rig::start(scenario, self.encoding(), cast, self.config.as_deref()).await
     }
 
     /// The bare sessions of the two networks as the server runs them: detector at the size of these frames, embedder one face at a time.

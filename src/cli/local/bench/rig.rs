@@ -33,6 +33,17 @@ const QUIET: Duration = Duration::from_secs(8);
 /// Events of the last frames are waited for this long.
 const LATE_EVENTS: Duration = Duration::from_secs(3);
 
+/// What the cameras see and how they are watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Share of busy cameras.
+    pub busy: f32,
+    /// When they see their visitors.
+    pub visits: Visits,
+    /// The cameras' promise.
+    pub max_detection_delay: Duration,
+}
+
 /// Simulator, server and subscriber.
 pub struct Rig {
     simulator: Simulator,
@@ -41,9 +52,7 @@ pub struct Rig {
     http: u16,
     events: Lines<BufReader<ChildStdout>>,
     watch: Child,
-    /// Share of busy cameras.
-    busy: f32,
-    visits: Visits,
+    scenario: Scenario,
     cameras: usize,
     substreams: bool,
     _data: tempfile::TempDir,
@@ -85,13 +94,13 @@ impl Rig {
     /// # Errors
     /// When a part does not start.
     pub async fn start(
-        (busy, visits): (f32, Visits),
+        scenario: Scenario,
         encoding: Encoding,
         cast: Cast,
         config: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let gallery = cast.gallery.display().to_string();
-        let simulator = tokio::task::spawn_blocking(move || stage::start(busy, encoding, &cast)).await??;
+        let simulator = tokio::task::spawn_blocking(move || stage::start(scenario.busy, encoding, &cast)).await??;
         let data = tempfile::tempdir().context("no temporary folder could be made")?;
         let (grpc, http) = (free_port()?, free_port()?);
         let mut visage = Visage::new(format!("http://127.0.0.1:{grpc}"))?;
@@ -114,8 +123,7 @@ impl Rig {
             http,
             events,
             watch,
-            busy,
-            visits,
+            scenario,
             cameras: 0,
             substreams: encoding.substream.is_some(),
             _data: data,
@@ -135,10 +143,11 @@ impl Rig {
     /// # Errors
     /// When the server refuses one.
     pub async fn add_cameras(&mut self, cameras: usize, decoding: &str) -> anyhow::Result<()> {
+        let delay = format!("{}ms", self.scenario.max_detection_delay.as_millis());
         for index in self.cameras..cameras {
             let url = self.simulator.url(&self.stream(index));
             let camera = id(index);
-            let mut add = vec!["camera", "add", &camera, &url, "--decoding", decoding];
+            let mut add = vec!["camera", "add", &camera, &url, "--decoding", decoding, "--max-detection-delay", &delay];
             let small = format!("{url}-sub");
             if self.substreams {
                 add.extend(["--substream", &small]);
@@ -254,7 +263,7 @@ impl Rig {
     }
 
     fn stream(&self, index: usize) -> String {
-        stage::stream(index, self.busy, self.visits)
+        stage::stream(index, self.scenario.busy, self.scenario.visits)
     }
 
     /// The streams that the cameras show.
