@@ -14,18 +14,18 @@ use visage::{
 
 const FPS: u32 = 25;
 
-/// A still room in which somebody is for less than a key-frame interval, between two key frames.
-fn visited(codec: Codec) -> Simulator {
+/// A still room in which somebody is for less than a key-frame interval, between two key frames; they are two seconds apart.
+fn visited(codec: Codec, visit: Duration) -> Simulator {
     let card = image::RgbImage::from_fn(80, 80, |x, y| image::Rgb([(x * 3) as u8, (y * 3) as u8, 200]));
-    let at = |ms, x| Waypoint { at: Duration::from_millis(ms), x, y: 0.5, height: 0.3 };
+    let at = |ms, x| Waypoint { at: visit + Duration::from_millis(ms), x, y: 0.5, height: 0.3 };
     let visitor = Actor {
         label: "visitor".into(),
         picture: Arc::new(card),
         shape: CardShape::Whole,
         region: None,
-        path: vec![at(12_300, 0.3), at(13_500, 0.7)],
+        path: vec![at(0, 0.3), at(1_200, 0.7)],
     };
-    let scene = Scene::new((320, 240), FPS, Duration::from_secs(20)).actor(visitor);
+    let scene = Scene::new((320, 240), FPS, visit + Duration::from_secs(8)).actor(visitor);
     let camera = SimCamera::new("room", SimSource::Scene(scene)).codec(codec);
     Simulator::start(SimulatorSettings { cameras: vec![camera], ..Default::default() }).unwrap()
 }
@@ -62,20 +62,22 @@ async fn play(source: &mut dyn Source, attention: &Attention, mut enough: impl F
     frames
 }
 
-async fn a_visitor_between_two_key_frames_is_seen(codec: Codec) {
-    let simulator = visited(codec);
+/// `looks`: time between two key frames that are decoded, as promised.
+async fn a_visitor_between_two_key_frames_is_seen(codec: Codec, visit: Duration, looks: Duration) {
+    let simulator = visited(codec, visit);
     let attention = Arc::new(Attention::default());
-    let mut source = gst_opener().unwrap().open(&asking(&simulator, &attention)).await.unwrap();
+    let mut request = asking(&simulator, &attention);
+    request.sampling.max_detection_delay = looks;
+    let mut source = gst_opener().unwrap().open(&request).await.unwrap();
     let frames = play(&mut *source, &attention, |frame| frame.decoded == Decoded::Late).await;
     let alone: Vec<_> = frames.iter().filter(|f| f.decoded == Decoded::Alone).collect();
     assert!(alone.len() >= 2, "it never idled: {} frames", frames.len());
     let apart = alone.windows(2).map(|w| w[1].pts.unwrap() - w[0].pts.unwrap());
     assert!(
-        apart.clone().all(|gap| gap > Duration::from_millis(1500)),
-        "more than key frames: {:?}",
+        apart.clone().all(|gap| gap.abs_diff(looks) < Duration::from_millis(500)),
+        "not the key frames of the promise: {:?}",
         apart.collect::<Vec<_>>()
     );
-    let visit = Duration::from_millis(12_300);
     let begin = frames[0].pts.unwrap();
     let late = play(&mut *source, &attention, |frame| frame.decoded == Decoded::AsItCame).await;
     let first = frames.last().unwrap().pts.unwrap() - begin;
@@ -91,17 +93,22 @@ async fn a_visitor_between_two_key_frames_is_seen(codec: Codec) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_between_two_key_frames_of_h264_is_seen() {
-    a_visitor_between_two_key_frames_is_seen(Codec::H264).await;
+    a_visitor_between_two_key_frames_is_seen(Codec::H264, Duration::from_millis(12_300), Duration::from_secs(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_between_two_key_frames_of_h265_is_seen() {
-    a_visitor_between_two_key_frames_is_seen(Codec::H265).await;
+    a_visitor_between_two_key_frames_is_seen(Codec::H265, Duration::from_millis(12_300), Duration::from_secs(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_after_a_key_frame_that_was_passed_over_is_seen() {
+    a_visitor_between_two_key_frames_is_seen(Codec::H264, Duration::from_millis(18_300), Duration::from_secs(4)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_wakes_it_gets_everything_since_the_last_frame_seen() {
-    let simulator = visited(Codec::H264);
+    let simulator = visited(Codec::H264, Duration::from_millis(12_300));
     let attention = Arc::new(Attention::default());
     let mut source = gst_opener().unwrap().open(&asking(&simulator, &attention)).await.unwrap();
     let idle = play(&mut *source, &attention, |frame| frame.decoded == Decoded::Alone).await;
