@@ -41,12 +41,14 @@ impl Stream {
 
     fn idle(group: u64, policy: SamplingPolicy) -> Self {
         let mut stream = Self::new(group, policy);
-        for _ in 0..1000 {
-            if stream.steps(1) == [Verdict::Alone] {
-                return stream;
-            }
-        }
-        panic!("it never idled")
+        stream.until(|verdict| verdict == Verdict::Alone);
+        stream
+    }
+
+    /// Steps on until a picture is wanted in this way.
+    fn until(&mut self, wanted: impl Fn(Verdict) -> bool) {
+        let came = (0..1000).any(|_| self.steps(1).into_iter().any(&wanted));
+        assert!(came, "not within 1000 pictures");
     }
 }
 
@@ -79,7 +81,7 @@ fn no_more_key_frames_are_decoded_than_the_promise_needs() {
 #[test]
 fn whoever_asks_after_a_key_frame_was_passed_over_gets_what_came_since_the_last_look() {
     let mut stream = Stream::idle(25, policy(2000));
-    while stream.steps(1) != [Verdict::Alone] {}
+    stream.until(|verdict| verdict == Verdict::Alone);
     let key = stream.scene.seen.unwrap();
     assert_eq!(stream.steps(40), [Verdict::Keep; 40]);
     stream.scene.wake = true;
@@ -89,11 +91,11 @@ fn whoever_asks_after_a_key_frame_was_passed_over_gets_what_came_since_the_last_
 #[test]
 fn a_key_frame_that_does_not_come_when_one_was_passed_over_wakes_within_the_promise() {
     let mut stream = Stream::idle(25, policy(2000));
-    while stream.steps(1) != [Verdict::Alone] {}
+    stream.until(|verdict| verdict == Verdict::Alone);
     let key = stream.scene.seen.unwrap();
     stream.steps(30);
     stream.group = 100_000;
-    while !matches!(stream.steps(1)[..], [Verdict::Wake { .. }]) {}
+    stream.until(|verdict| matches!(verdict, Verdict::Wake { .. }));
     assert!(stream.at() - key <= Duration::from_millis(2280), "{:?}", stream.at() - key);
     stream.group = 25;
     stream.steps(25);

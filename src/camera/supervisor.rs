@@ -273,12 +273,14 @@ struct Watched<'a> {
     attention: &'a Attention,
     /// Stream time of the newest frame handed on.
     handed_on: Option<Duration>,
+    /// Whether a face was tracked when the last frame was judged.
+    active: bool,
 }
 
 impl<'a> Watched<'a> {
     fn new(spec: &CameraSpec, attention: &'a Attention) -> Self {
         let stillness = Stillness::within(&spec.regions);
-        Self { sampler: Sampler::new(spec.sampling), stillness, attention, handed_on: None }
+        Self { sampler: Sampler::new(spec.sampling), stillness, attention, handed_on: None, active: false }
     }
 
     /// Whether to hand a frame on, and if not, why; `None` for one that comes again or came before.
@@ -295,19 +297,20 @@ impl<'a> Watched<'a> {
             {
                 return Some(Err(skip));
             }
-            match if active { Judgement::Changed } else { self.stillness.judge(LumaGrid::of(&frame.picture), now) } {
-                Judgement::Still => {
-                    self.see(frame);
-                    return Some(Err(Skip::Still));
-                }
-                Judgement::Changed if frame.decoded == Decoded::Alone => {
-                    // What came before it is wanted first; this one comes again behind it.
-                    self.attention.changed(now);
-                    self.attention.wake();
-                    return None;
-                }
-                Judgement::Changed => self.attention.changed(now),
-                Judgement::Due => {}
+            let judgement = self.stillness.judge(LumaGrid::of(&frame.picture), now);
+            let came = !std::mem::replace(&mut self.active, active) && active;
+            // Not every frame with a face in it: the camera would idle that much later after somebody left.
+            if judgement == Judgement::Changed || came {
+                self.attention.changed(now);
+            }
+            if judgement == Judgement::Still && !active {
+                self.see(frame);
+                return Some(Err(Skip::Still));
+            }
+            if frame.decoded == Decoded::Alone && (judgement == Judgement::Changed || active) {
+                // What came before it is wanted first; this one comes again behind it.
+                self.attention.wake();
+                return None;
             }
         }
         self.see(frame);

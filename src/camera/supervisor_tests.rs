@@ -220,3 +220,46 @@ async fn every_frame_is_counted_once_also_at_the_end_of_an_attempt() {
     assert_eq!(status.frames_sampled, 1);
     run.end().await;
 }
+
+/// A frame of an empty room, or one with a card at `x`.
+fn seen_at(ms: u64, x: Option<u32>, decoded: Decoded) -> Frame {
+    let mut image = image::RgbImage::from_pixel(640, 360, image::Rgb([90; 3]));
+    for at in x.into_iter().flat_map(|x| (0..2500).map(move |i| (x + i % 50, 100 + i / 50))) {
+        image.put_pixel(at.0, at.1, image::Rgb([220; 3]));
+    }
+    Frame {
+        camera: "c".parse().unwrap(),
+        sequence: ms,
+        pts: Some(Duration::from_millis(ms)),
+        captured: CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival },
+        arrived: time::now(),
+        received: Instant::now(),
+        decoded,
+        picture: Picture::from_rgb(image),
+    }
+}
+
+#[test]
+fn a_face_keeps_frames_coming_but_only_what_moves_is_a_change() {
+    let (attention, begun) = (Attention::default(), Instant::now());
+    let mut watched = Watched::new(&spec(true), &attention);
+    let mut judge = |ms: u64, x: Option<u32>, decoded| {
+        watched.judge(&seen_at(ms, x, decoded), begun + Duration::from_millis(ms)).map(|kept| kept.is_ok())
+    };
+    let changed = || attention.scene().changed.map(|at| (at - begun).as_millis());
+    assert_eq!(judge(0, None, Decoded::AsItCame), Some(true));
+    assert_eq!((judge(1000, None, Decoded::AsItCame), changed()), (Some(false), None), "nothing happens");
+    assert_eq!((judge(2000, Some(300), Decoded::AsItCame), changed()), (Some(true), Some(2000)), "somebody comes");
+    attention.set_active(true);
+    assert_eq!((judge(3000, Some(300), Decoded::AsItCame), changed()), (Some(true), Some(3000)), "has a face");
+    assert_eq!((judge(4000, Some(300), Decoded::AsItCame), changed()), (Some(true), Some(3000)), "stands still");
+    assert_eq!((judge(5000, None, Decoded::AsItCame), changed()), (Some(true), Some(5000)), "leaves");
+    assert_eq!((judge(6000, None, Decoded::AsItCame), changed()), (Some(true), Some(5000)), "may come back");
+    attention.set_active(false);
+    assert_eq!((judge(7000, None, Decoded::AsItCame), changed()), (Some(false), Some(5000)), "does not");
+    // A face that is still told of wants what was left encoded, however still the key frame.
+    attention.set_active(true);
+    assert_eq!(judge(9000, None, Decoded::Alone), None);
+    let scene = attention.scene();
+    assert!(scene.wake && scene.changed == Some(begun + Duration::from_secs(9)), "{scene:?}");
+}

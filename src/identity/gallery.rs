@@ -422,6 +422,9 @@ mod moving;
 pub use following::GalleryChange;
 
 #[cfg(test)]
+#[path = "gallery_fakes.rs"]
+mod fakes;
+#[cfg(test)]
 #[path = "gallery_follow_tests.rs"]
 mod follow_tests;
 #[cfg(test)]

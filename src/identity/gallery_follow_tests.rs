@@ -2,7 +2,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    tests::{House, embedding, face, furnished, id, person},
+    fakes::{House, embedding, face, furnished, id, person},
     *,
 };
 
@@ -41,7 +41,7 @@ async fn what_another_node_enrolled_changed_and_erased_is_taken_over() {
     house.gallery.learn_of(vec![GalleryChange::Negatives(id("anna"))]).await.unwrap();
     assert_eq!(house.who([1.0, 0.0], &[]).await, None, "somebody said that this is not Anna");
 
-    house.store.erase_person(&id("carla"), tests::at(9)).await.unwrap();
+    house.store.erase_person(&id("carla"), fakes::at(9)).await.unwrap();
     house.gallery.learn_of(vec![GalleryChange::Person(id("carla"))]).await.unwrap();
     assert_eq!(house.who([-1.0, 0.0], &[]).await, None);
     assert!(house.gallery.person(&id("carla")).is_none());

@@ -1,6 +1,6 @@
 use tokio_util::sync::CancellationToken;
 
-use super::{tests::*, *};
+use super::{fakes::*, *};
 use crate::identity::{
     Decision, Thresholds, TrainError, alike::Neighbour, classifier::tests::look, decision::tests::thresholds,
 };
