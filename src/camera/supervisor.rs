@@ -303,14 +303,15 @@ impl<'a> Watched<'a> {
             if judgement == Judgement::Changed || came {
                 self.attention.changed(now);
             }
-            if judgement == Judgement::Still && !active {
-                self.see(frame);
-                return Some(Err(Skip::Still));
-            }
-            if frame.decoded == Decoded::Alone && (judgement == Judgement::Changed || active) {
+            let wanted = active || judgement == Judgement::Changed;
+            if wanted && frame.decoded == Decoded::Alone {
                 // What came before it is wanted first; this one comes again behind it.
                 self.attention.wake();
                 return None;
+            }
+            if !wanted && judgement == Judgement::Still {
+                self.see(frame);
+                return Some(Err(Skip::Still));
             }
         }
         self.see(frame);

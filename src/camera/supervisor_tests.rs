@@ -15,6 +15,19 @@ use crate::{
     time::{CaptureOrigin, CaptureTime},
 };
 
+fn frame(sequence: u64, pts: Option<Duration>, decoded: Decoded, image: image::RgbImage) -> Frame {
+    Frame {
+        camera: "c".parse().unwrap(),
+        sequence,
+        pts,
+        captured: CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival },
+        arrived: time::now(),
+        received: Instant::now(),
+        decoded,
+        picture: Picture::from_rgb(image),
+    }
+}
+
 /// What one attempt does: so many frames, then an end or silence.
 #[derive(Clone)]
 enum Plan {
@@ -37,16 +50,7 @@ impl Source for Planned {
         if self.given < frames {
             self.given += 1;
             tokio::time::sleep(Duration::from_millis(40)).await;
-            return Ok(Frame {
-                camera: "c".parse().unwrap(),
-                sequence: self.given,
-                pts: None,
-                captured: CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival },
-                arrived: time::now(),
-                received: Instant::now(),
-                decoded: Decoded::AsItCame,
-                picture: Picture::from_rgb(image::RgbImage::new(4, 4)),
-            });
+            return Ok(frame(self.given, None, Decoded::AsItCame, image::RgbImage::new(4, 4)));
         }
         match end {
             Some(cause) => Err(SourceEnd::new(cause, "")),
@@ -227,16 +231,7 @@ fn seen_at(ms: u64, x: Option<u32>, decoded: Decoded) -> Frame {
     for at in x.into_iter().flat_map(|x| (0..2500).map(move |i| (x + i % 50, 100 + i / 50))) {
         image.put_pixel(at.0, at.1, image::Rgb([220; 3]));
     }
-    Frame {
-        camera: "c".parse().unwrap(),
-        sequence: ms,
-        pts: Some(Duration::from_millis(ms)),
-        captured: CaptureTime { at: time::now(), origin: CaptureOrigin::Arrival },
-        arrived: time::now(),
-        received: Instant::now(),
-        decoded,
-        picture: Picture::from_rgb(image),
-    }
+    frame(ms, Some(Duration::from_millis(ms)), decoded, image)
 }
 
 #[test]
