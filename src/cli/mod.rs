@@ -190,7 +190,7 @@ pub async fn run(cli: Cli, io: &mut Io<'_>) -> Outcome {
     match cli.command {
         Command::Serve(args) => local::serve::run(args).await.map(|()| OK).map_err(Failure::from),
         #[cfg(feature = "simulator")]
-        Command::Demo(args) => local::demo::run(args).await.map(|()| OK).map_err(Failure::from),
+        Command::Demo(args) => local::demo::run(args, globals.json).await.map(|()| OK).map_err(Failure::from),
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => local::simulate::run(args).await.map(|()| OK).map_err(Failure::from),
         Command::Audit(args) => local::audit::run(args, io),

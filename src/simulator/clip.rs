@@ -54,6 +54,8 @@ impl EncodedClip {
 pub(super) struct ClipBuilder {
     name: String,
     limit: usize,
+    /// Units still to be left out.
+    lead: u32,
     held: usize,
     caps: Option<gst::Caps>,
     units: Vec<(gst::Buffer, Option<gst::ClockTime>, bool)>,
@@ -61,12 +63,21 @@ pub(super) struct ClipBuilder {
 
 impl ClipBuilder {
     pub(super) fn new(name: &str, limit: usize) -> Self {
-        Self { name: name.to_owned(), limit, held: 0, caps: None, units: Vec::new() }
+        Self { name: name.to_owned(), limit, lead: 0, held: 0, caps: None, units: Vec::new() }
+    }
+
+    /// Leaves out the first `units`.
+    pub(super) fn without(self, units: u32) -> Self {
+        Self { lead: units, ..self }
     }
 
     /// Takes one sample of the encoder or parser; units before the first key frame are left out.
     pub(super) fn push(&mut self, sample: &gst::Sample) -> Result<(), super::SimulatorError> {
         let Some(buffer) = sample.buffer_owned() else { return Ok(()) };
+        if self.lead > 0 {
+            self.lead -= 1;
+            return Ok(());
+        }
         let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         if self.units.is_empty() && !is_key {
             return Ok(());

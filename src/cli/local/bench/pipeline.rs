@@ -175,6 +175,8 @@ struct Report {
     full_decode_cpu_percent_per_camera: f64,
     idle_cpu_percent_per_camera: Option<f64>,
     full_decode_idle_cpu_percent_per_camera: Option<f64>,
+    /// Pictures decoded a second over the same time.
+    idle_decoded_per_s_per_camera: Option<f64>,
     latency_ms: Latency,
     full_decode_latency_ms: Latency,
     appearances: usize,
@@ -255,6 +257,7 @@ async fn measure(args: &Args, io: &mut Io<'_>) -> Result<Report, Failure> {
         full_decode_cpu_percent_per_camera: per_camera(full.cpu_percent),
         idle_cpu_percent_per_camera: sparing.idle_cpu_percent.map(per_camera),
         full_decode_idle_cpu_percent_per_camera: full.idle_cpu_percent.map(per_camera),
+        idle_decoded_per_s_per_camera: sparing.idle_decoded_per_s.map(|pictures| pictures / cameras),
         latency_ms: latency(sparing.latency_ms),
         full_decode_latency_ms: latency(full.latency_ms),
         appearances: shown.shown,
@@ -312,6 +315,8 @@ fn show(r: &Report, io: &mut Io<'_>) -> anyhow::Result<()> {
         idle(r.full_decode_idle_cpu_percent_per_camera),
         both.map_or("-".into(), |(a, b)| ratio(a, b)),
     ]);
+    let decoded = r.idle_decoded_per_s_per_camera.map_or("-".into(), |pictures| format!("{pictures:.1}"));
+    table.add_row(["pictures decoded a second and camera, meanwhile".to_owned(), decoded, "all".into(), String::new()]);
     let times = |l: &Latency| format!("{:.0} / {:.0} / {:.0} ms", l.p50, l.p95, l.p99);
     table.add_row([
         "capture to event, p50 / p95 / p99".to_owned(),

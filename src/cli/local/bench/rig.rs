@@ -30,6 +30,8 @@ use crate::{
 
 /// A camera is idle this long after somebody left: it has noticed.
 const QUIET: Duration = Duration::from_secs(8);
+/// Nobody may come for this long, or a stretch in which nobody was there would end too late: it is judged once a second.
+const AHEAD: Duration = Duration::from_secs(2);
 /// Events of the last frames are waited for this long.
 const LATE_EVENTS: Duration = Duration::from_secs(3);
 
@@ -67,6 +69,8 @@ pub struct Phase {
     pub cpu_percent: f64,
     /// The same over the seconds in which no camera showed anybody; `None` when there were none.
     pub idle_cpu_percent: Option<f64>,
+    /// Pictures that were decoded a second over the same seconds, of all cameras.
+    pub idle_decoded_per_s: Option<f64>,
     /// Resident memory of the server at the end, bytes.
     pub rss: u64,
     /// Counters of the server over the phase: sums over cameras by metric and, for skipped frames, reason.
@@ -79,6 +83,33 @@ pub struct Phase {
     pub face_px: f64,
     /// RECOGNIZED events.
     pub named: usize,
+}
+
+/// The stretches of a phase in which no camera showed anybody.
+#[derive(Default)]
+struct Idle {
+    /// Their length, CPU of the server, both in seconds, and pictures decoded.
+    wall: f64,
+    cpu: f64,
+    decoded: f64,
+    /// Where the one began that goes on.
+    since: Option<(Reading, BTreeMap<String, f64>)>,
+}
+
+impl Idle {
+    fn add(&mut self, (from, before): (Reading, BTreeMap<String, f64>), to: &Reading, after: &BTreeMap<String, f64>) {
+        let decoded = |counters: &BTreeMap<String, f64>| {
+            let count = |name: &str| counters.get(name).copied().unwrap_or(0.0);
+            count("visage_frames_received_total") - count("visage_frames_skipped_total:idle")
+        };
+        self.wall += to.at.duration_since(from.at).as_secs_f64();
+        self.cpu += to.cpu.saturating_sub(from.cpu).as_secs_f64();
+        self.decoded += decoded(after) - decoded(&before);
+    }
+
+    fn per_second(&self, sum: f64) -> Option<f64> {
+        (self.wall > 0.0).then(|| sum / self.wall)
+    }
 }
 
 impl Phase {
@@ -201,25 +232,25 @@ impl Rig {
         let before = self.counters().await?;
         let first = self.reading()?;
         let mut ledger = Ledger::default();
-        let (mut idle_cpu, mut idle_wall, mut last) = (0.0, 0.0, first);
+        let mut idle = Idle::default();
         let until = Instant::now() + Duration::from_secs(seconds);
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while Instant::now() < until {
             tokio::select! {
                 line = self.events.next_line() => ledger.take(&serde_json::from_str(&line?.context("the event stream ended")?)?),
-                _ = second.tick() => {
-                    let now = self.reading()?;
-                    if !self.somebody() {
-                        idle_cpu += now.cpu.saturating_sub(last.cpu).as_secs_f64();
-                        idle_wall += now.at.duration_since(last.at).as_secs_f64();
-                    }
-                    last = now;
-                }
+                _ = second.tick() => match (idle.since.take(), self.nobody()) {
+                    (None, true) => idle.since = Some((self.reading()?, self.counters().await?)),
+                    (Some(since), false) => idle.add(since, &self.reading()?, &self.counters().await?),
+                    (since, _) => idle.since = since,
+                },
             }
         }
         let end = self.reading()?;
         let after = self.counters().await?;
+        if let Some(since) = idle.since.take() {
+            idle.add(since, &end, &after);
+        }
         let ended = time::now();
         let late = Instant::now() + LATE_EVENTS;
         while let Ok(line) = timeout_at(late, self.events.next_line()).await {
@@ -240,7 +271,8 @@ impl Rig {
         Ok(Phase {
             seconds: end.at.duration_since(first.at).as_secs_f64(),
             cpu_percent: meter::percent(&first, &end),
-            idle_cpu_percent: (idle_wall > 0.0).then(|| idle_cpu / idle_wall * 100.0),
+            idle_cpu_percent: idle.per_second(idle.cpu * 100.0),
+            idle_decoded_per_s: idle.per_second(idle.decoded),
             rss: end.rss,
             counters: counters.collect(),
             appearances,
@@ -271,9 +303,11 @@ impl Rig {
         (0..self.cameras).map(|index| self.stream(index)).collect()
     }
 
-    fn somebody(&self) -> bool {
-        self.streams().iter().any(|stream| {
-            self.simulator.position(stream).is_some_and(|at| stage::somebody(&self.simulator, stream, at, QUIET))
+    /// Whether no camera shows anybody, did lately, or will in a moment.
+    fn nobody(&self) -> bool {
+        self.streams().iter().all(|stream| {
+            let Some(at) = self.simulator.position(stream) else { return true };
+            !stage::somebody(&self.simulator, stream, at + AHEAD, QUIET + AHEAD)
         })
     }
 

@@ -6,6 +6,7 @@
 mod summary;
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -40,11 +41,12 @@ pub struct Args {
     fixtures: Option<PathBuf>,
 }
 
-/// Runs it.
+/// Runs it. With `json`, what was counted is printed as one object, and all the rest goes to the standard error.
 ///
 /// # Errors
 /// When a step fails, an expected recognition is missing, or a stranger gets a name.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub async fn run(args: Args, json: bool) -> anyhow::Result<()> {
+    let say = |text: &str| say(text, json);
     let fixtures = match args.fixtures {
         Some(dir) => dir,
         None => locate::cache_dir("fixtures").context("the demo's pictures are missing; run `make setup`")?,
@@ -73,7 +75,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     say("3. enrol a folder of people");
     let gallery = cast.gallery.display().to_string();
-    visage.show(&["enroll", "--from-dir", &gallery]).await?;
+    let enroll = ["enroll", "--from-dir", &gallery];
+    if json {
+        say(&visage.run(&enroll).await?)
+    } else {
+        visage.show(&enroll).await?
+    }
 
     say("4. subscribe, then register the cameras");
     let mut watch = visage.pipe(&["watch", "--json", "--no-reconnect"])?;
@@ -103,10 +110,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         visage.run(&["events", "image", name, "-o", &path]).await?;
     }
     say(&format!("   {} annotated pictures in {}", pictures.len(), args.out.display()));
-    let cameras = visage.run(&["camera", "list", "--json"]).await?;
-    say(&format!("\n{}", summary.table(&cameras)?));
+    let report = summary.report(&visage.run(&["camera", "list", "--json"]).await?)?;
+    if json {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?)?;
+    } else {
+        say(&format!("\n{}", report.table()));
+    }
 
-    let verdict = summary.verdict();
+    let verdict = report.verdict();
     if args.keep {
         if let Err(error) = &verdict {
             say(&format!("{error:#}"));
@@ -139,10 +150,9 @@ fn tidy(out: &Path, cast: &Cast) -> std::io::Result<()> {
     Ok(())
 }
 
-fn say(text: &str) {
-    use std::io::Write;
+fn say(text: &str, json: bool) {
     // A closed terminal is no reason to end the demo half-way.
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = if json { writeln!(std::io::stderr(), "{text}") } else { writeln!(std::io::stdout(), "{text}") };
 }
 
 #[cfg(test)]

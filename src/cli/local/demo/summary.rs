@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::bail;
 use comfy_table::{Table, presets};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::local::cast::Cast;
@@ -95,8 +96,88 @@ impl Summary {
         self.pictures.iter().take(24).cloned().collect()
     }
 
-    /// The summary table. `cameras` is what `visage camera list --json` said, one camera a line.
-    pub(super) fn table(&self, cameras: &str) -> anyhow::Result<String> {
+    /// What was counted. `cameras` is what `visage camera list --json` said, one camera a line.
+    pub(super) fn report(&self, cameras: &str) -> anyhow::Result<Report> {
+        let mut rows = Vec::new();
+        for line in cameras.lines().filter(|l| !l.trim().is_empty()) {
+            let value: Value = serde_json::from_str(line)?;
+            let id = value["name"].as_str().unwrap_or_default().trim_start_matches("cameras/").to_owned();
+            let Some(camera) = self.cameras.get(&id) else { continue };
+            // 64-bit numbers are strings in protobuf's JSON, and a zero is left out.
+            let count = |key: &str| value["status"][key].as_str().and_then(|n| n.parse().ok()).unwrap_or(0);
+            rows.push(Row {
+                camera: id,
+                codec: value["status"]["codec"].as_str().unwrap_or_default().to_owned(),
+                frames_received: count("framesReceived"),
+                frames_sampled: count("framesSampled"),
+                faces: count("facesFound"),
+                appearances: camera.appearances,
+                recognized: camera.recognized,
+                unknown: camera.unknown,
+                wrong: camera.wrong.clone(),
+            });
+        }
+        let latency_ms = LatencyMs { p50: self.percentile(0.5), p95: self.percentile(0.95) };
+        Ok(Report { cameras: rows, latency_ms, faults: self.faults() })
+    }
+
+    fn percentile(&self, q: f64) -> Option<f64> {
+        let mut sorted = self.latencies_ms.clone();
+        sorted.sort_by(f64::total_cmp);
+        let index = ((sorted.len() as f64 - 1.0) * q).round().max(0.0) as usize;
+        sorted.get(index).copied()
+    }
+
+    /// Who was expected and not named, or named and not expected.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (id, camera) in &self.cameras {
+            for missing in camera.expected.difference(&camera.seen) {
+                faults.push(format!("camera {id}: {missing} was shown and not recognised"));
+            }
+            for name in &camera.wrong {
+                faults.push(format!("camera {id}: somebody was taken for {name}"));
+            }
+            if camera.appearances == 0 {
+                faults.push(format!("camera {id}: nobody appeared"));
+            }
+        }
+        faults
+    }
+}
+
+/// What the demo counted, as `--json` prints it.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    cameras: Vec<Row>,
+    /// From capture to event at the subscriber.
+    latency_ms: LatencyMs,
+    faults: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    camera: String,
+    codec: String,
+    frames_received: u64,
+    frames_sampled: u64,
+    faces: u64,
+    appearances: u64,
+    recognized: u64,
+    unknown: u64,
+    /// Names that somebody else got.
+    wrong: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct LatencyMs {
+    p50: Option<f64>,
+    p95: Option<f64>,
+}
+
+impl Report {
+    /// The same for people.
+    pub(super) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
         table.set_header([
@@ -110,50 +191,24 @@ impl Summary {
             "unknown",
             "wrong",
         ]);
-        for line in cameras.lines().filter(|l| !l.trim().is_empty()) {
-            let value: Value = serde_json::from_str(line)?;
-            let id = value["name"].as_str().unwrap_or_default().trim_start_matches("cameras/").to_owned();
-            let Some(camera) = self.cameras.get(&id) else { continue };
-            let count = |key: &str| value["status"][key].as_str().unwrap_or("0").to_owned();
-            table.add_row([
-                id,
-                value["status"]["codec"].as_str().unwrap_or_default().to_owned(),
-                count("framesReceived"),
-                count("framesSampled"),
-                count("facesFound"),
-                camera.appearances.to_string(),
-                camera.recognized.to_string(),
-                camera.unknown.to_string(),
-                camera.wrong.len().to_string(),
-            ]);
+        for row in &self.cameras {
+            let counts = [row.frames_received, row.frames_sampled, row.faces, row.appearances, row.recognized];
+            let texts = [row.camera.clone(), row.codec.clone()].into_iter();
+            table.add_row(
+                texts
+                    .chain(counts.map(|n| n.to_string()))
+                    .chain([row.unknown.to_string(), row.wrong.len().to_string()]),
+            );
         }
-        let (p50, p95) = (self.percentile(0.5), self.percentile(0.95));
-        Ok(format!("{table}\ncapture → event at the subscriber: p50 {p50:.0} ms, p95 {p95:.0} ms"))
-    }
-
-    fn percentile(&self, q: f64) -> f64 {
-        let mut sorted = self.latencies_ms.clone();
-        sorted.sort_by(f64::total_cmp);
-        let index = ((sorted.len() as f64 - 1.0) * q).round().max(0.0) as usize;
-        sorted.get(index).copied().unwrap_or(f64::NAN)
+        let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
+        let LatencyMs { p50, p95 } = self.latency_ms;
+        format!("{table}\ncapture → event at the subscriber: p50 {}, p95 {}", ms(p50), ms(p95))
     }
 
     /// Whether everybody expected was named, and nobody else.
     pub(super) fn verdict(&self) -> anyhow::Result<()> {
-        let mut faults = Vec::new();
-        for (id, camera) in &self.cameras {
-            for missing in camera.expected.difference(&camera.seen) {
-                faults.push(format!("camera {id}: {missing} was shown and not recognised"));
-            }
-            for name in &camera.wrong {
-                faults.push(format!("camera {id}: somebody was taken for {name}"));
-            }
-            if camera.appearances == 0 {
-                faults.push(format!("camera {id}: nobody appeared"));
-            }
-        }
-        if !faults.is_empty() {
-            bail!("the demo failed:\n  {}", faults.join("\n  "));
+        if !self.faults.is_empty() {
+            bail!("the demo failed:\n  {}", self.faults.join("\n  "));
         }
         Ok(())
     }
@@ -168,13 +223,18 @@ mod tests {
     use super::{super::cast::CastCamera, *};
 
     #[test]
-    fn the_table_shows_what_the_server_counted() {
+    fn the_report_shows_what_the_server_counted() {
         let camera = CastCamera { id: "yard".into(), source: String::new(), people: Default::default() };
         let summary = Summary::new(&Cast { cameras: vec![camera], gallery: PathBuf::new() });
         let status = json!({"codec": "JPEG", "framesReceived": "900", "framesSampled": "210", "facesFound": "123"});
         let line = json!({"name": "cameras/yard", "status": status}).to_string();
-        let table = summary.table(&line).unwrap();
+        let report = summary.report(&line).unwrap();
+        let table = report.table();
         assert!(table.contains("faces") && table.contains("123"), "{table}");
+        assert!(table.contains("p50 -, p95 -"), "{table}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["cameras"][0]["frames_received"], 900);
+        assert_eq!((&json["latency_ms"]["p50"], json["faults"].as_array().unwrap().len()), (&Value::Null, 1));
     }
 
     #[test]
@@ -197,10 +257,10 @@ mod tests {
         }
         see("RECOGNIZED", "door", "people/anna");
         see("UNKNOWN", "yard", "");
-        assert!(summary.verdict().is_ok());
+        assert!(summary.report("").unwrap().verdict().is_ok());
         summary.take(
             &json!({"kind": "EVENT_KIND_RECOGNIZED", "camera": "cameras/yard", "match": {"person": "people/anna"}}),
         );
-        assert!(summary.verdict().is_err());
+        assert!(summary.report("").unwrap().verdict().is_err());
     }
 }
