@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gstreamer::{Caps, ClockTime, FlowError, FlowSuccess, prelude::*};
+use gstreamer::query::Allocation;
+use gstreamer::{Caps, ClockTime, FlowError, FlowSuccess, PadProbeReturn, PadProbeType, QueryViewMut, prelude::*};
 use gstreamer_app::{AppSink, AppSinkCallbacks};
+use gstreamer_video::{VideoBufferPool, VideoInfo, VideoMeta};
 
 use super::{buffer, entry::Place, pipeline::LATENCY_MS, shared::Shared};
 use crate::{
@@ -21,6 +23,15 @@ pub(super) fn sink(shared: &Arc<Shared>) -> AppSink {
         .field("pixel-aspect-ratio", gstreamer::Fraction::new(1, 1))
         .build();
     let sink = AppSink::builder().caps(&caps).max_buffers(1).drop(true).sync(false).build();
+    if let Some(pad) = sink.static_pad("sink") {
+        pad.add_probe(PadProbeType::QUERY_DOWNSTREAM, |_, info| match info.query_mut().map(|query| query.view_mut()) {
+            Some(QueryViewMut::Allocation(query)) => {
+                welcome(query);
+                PadProbeReturn::Handled
+            }
+            _ => PadProbeReturn::Ok,
+        });
+    }
     let shared = shared.clone();
     sink.set_callbacks(
         AppSinkCallbacks::builder()
@@ -34,10 +45,21 @@ pub(super) fn sink(shared: &Arc<Shared>) -> AppSink {
     sink
 }
 
+/// Lets a decoder hand over the memory that it decoded into, its rows as far apart as it likes. A sink that says nothing gets a packed copy of
+/// each picture; and so does one that offers no pool, where a decoder's blocks reach beyond the picture (1088 rows for 1080).
+fn welcome(query: &mut Allocation) {
+    query.add_allocation_meta::<VideoMeta>(None);
+    let (caps, _) = query.get_owned();
+    if let Some(info) = caps.and_then(|caps| VideoInfo::from_caps(&caps).ok()) {
+        // As many buffers as are in use: frames are few, and the decoder keeps what it refers to.
+        query.add_allocation_pool(Some(&VideoBufferPool::new()), info.size() as u32, 0, 0);
+    }
+}
+
 /// A decoded picture becomes a frame in the slot; what can't be mapped is left out.
 fn take(shared: &Shared, sink: &AppSink, sample: &gstreamer::Sample) {
     let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps()) else { return };
-    let Ok(info) = gstreamer_video::VideoInfo::from_caps(caps) else { return };
+    let Ok(info) = VideoInfo::from_caps(caps) else { return };
     let now = Instant::now();
     let pts = buffer.pts();
     let running = sample.segment().and_then(|s| s.downcast_ref::<ClockTime>()?.to_running_time(pts?));

@@ -129,6 +129,27 @@ async fn h265_and_mjpeg_play() {
     first_frames(&jpeg, Transport::Tcp, "JPEG").await;
 }
 
+/// 152 rows are decoded as 160, and rows of 200 lie 256 apart: a copy of them would be packed.
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_stay_where_the_decoder_put_them() {
+    let pattern =
+        "( videotestsrc is-live=true pattern=white ! video/x-raw,format=I420,width=200,height=152,framerate=25/1 !";
+    let encode = "speed-preset=ultrafast tune=zerolatency key-int-max=25";
+    for (codec, rest) in [
+        ("H264", format!("x264enc {encode} ! rtph264pay name=pay0 pt=96 )")),
+        ("H265", format!("x265enc {encode} ! h265parse config-interval=-1 ! rtph265pay name=pay0 pt=96 )")),
+    ] {
+        let server = Server::start(&format!("{pattern} {rest}"));
+        let (source, frame) = opened(&server.request("test", Transport::Tcp)).await;
+        let luma = frame.picture.plane(0);
+        assert_eq!((frame.picture.width(), frame.picture.height()), (200, 152), "{codec}");
+        assert!(luma.stride > 200, "{codec}: the picture was copied");
+        let white = (0..152).all(|y| luma.data[y * luma.stride..][..200].iter().all(|v| *v > 220));
+        assert!(white, "{codec}: rows are not where they are said to be");
+        source.close().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_camera_that_takes_udp_only_says_so() {
     let server = Server::start_with(&format!("{PATTERN} jpegenc ! rtpjpegpay name=pay0 pt=26 )"), RTSPLowerTrans::UDP);
