@@ -82,6 +82,8 @@ mod traces;
 mod unknowns;
 #[path = "suite/unknowns_people.rs"]
 mod unknowns_people;
+#[path = "suite/views.rs"]
+mod views;
 
 /// A file under `tests/suite` that nobody lists is a test that never runs.
 #[test]

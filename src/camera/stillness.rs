@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::frame::{
     Point,
-    luma::{COLUMNS, LumaGrid, ROWS},
+    luma::{CHANGED, COLUMNS, LumaGrid, ROWS},
     region::{self, Region},
 };
 
-/// A cell that differs by more than this has changed, grey levels. Noise of a mean over 240 pixels stays well below.
-const CHANGED: f32 = 4.0;
 /// A still scene is searched again after this long: nobody who stands still and was overlooked stays so.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Each time in vain it takes twice as long, at most this.

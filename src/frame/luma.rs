@@ -9,6 +9,13 @@ pub const ROWS: usize = 36;
 /// Rows of pixels that are read of each row of cells: enough to average noise away, few enough to cost next to nothing.
 const READ: usize = 8;
 
+/// A cell that differs by more than this has changed, grey levels. Noise of a mean over 240 pixels stays well below.
+pub const CHANGED: f32 = 4.0;
+/// Maps of one view correlate by more than this. Of four videos, maps 0.2 s apart did by 0.82 at least, and by 0.2 at most across a cut.
+const SAME_VIEW: f32 = 0.5;
+/// Another view changes at least this share of the cells: in the dark, somebody who runs may be all that correlates.
+const ANOTHER_VIEW: f32 = 0.25;
+
 /// Mean brightness of each cell, row by row; 0 to 255.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LumaGrid(Vec<f32>);
@@ -56,6 +63,42 @@ impl LumaGrid {
         apart.iter_mut().for_each(|cell| *cell = (*cell - everywhere).abs());
         Some(apart)
     }
+
+    /// Whether the camera looks elsewhere than a moment `before`: it was turned at once, or the video was cut. Light that changes, and people
+    /// however large, are no other view.
+    pub fn is_another_view(&self, before: &Self) -> bool {
+        let Some(apart) = self.change(before) else { return true };
+        let changed = apart.iter().filter(|cell| **cell > CHANGED).count() as f32;
+        changed >= ANOTHER_VIEW * apart.len() as f32 && self.correlation(before) < SAME_VIEW
+    }
+
+    /// Pearson's correlation, -1 to 1; 1 where either is of one brightness everywhere and says nothing.
+    fn correlation(&self, other: &Self) -> f32 {
+        let mean = |cells: &[f32]| cells.iter().sum::<f32>() / cells.len().max(1) as f32;
+        let (here, there) = (mean(&self.0), mean(&other.0));
+        let (mut both, mut ours, mut theirs) = (0.0, 0.0, 0.0);
+        for (a, b) in self.0.iter().zip(&other.0) {
+            let (a, b) = (a - here, b - there);
+            both += a * b;
+            ours += a * a;
+            theirs += b * b;
+        }
+        let flat = CHANGED * CHANGED * self.0.len() as f32;
+        if ours < flat || theirs < flat { 1.0 } else { both / (ours * theirs).sqrt() }
+    }
+}
+
+/// What a camera shows: the map of the newest frame.
+#[derive(Debug, Default)]
+pub struct View(Option<LumaGrid>);
+
+impl View {
+    /// Takes the map of the next frame; whether it is another view than the one before ([`LumaGrid::is_another_view`]).
+    pub fn moves_to(&mut self, next: LumaGrid) -> bool {
+        let elsewhere = self.0.as_ref().is_some_and(|before| next.is_another_view(before));
+        self.0 = Some(next);
+        elsewhere
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +122,42 @@ mod tests {
         (0..40 * 40).for_each(|i| visited.put_pixel(700 + i % 40, 300 + i / 40, Rgb([230; 3])));
         assert!(largest(&plain, &visited).unwrap() > 20.0);
         assert_eq!(largest(&plain, &RgbImage::new(32, 20)), None);
+    }
+
+    #[test]
+    fn a_cut_is_another_view_and_a_lamp_or_a_large_person_is_not() {
+        let room = |seed: u64| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let furniture: Vec<u8> = (0..16 * 9).map(|_| random.u8(20..160)).collect();
+            RgbImage::from_fn(640, 360, |x, y| Rgb([furniture[(y / 40 * 16 + x / 40) as usize]; 3]))
+        };
+        let grid = |image: &RgbImage| LumaGrid::of(&Picture::from_rgb(image.clone()));
+        let (lobby, yard) = (room(1), room(2));
+        assert!(grid(&yard).is_another_view(&grid(&lobby)));
+        let mut view = View::default();
+        let moves = [&lobby, &lobby, &yard, &yard, &lobby].map(|next| view.moves_to(grid(next)));
+        assert_eq!(moves, [false, false, true, false, true]);
+        let mut lit = lobby.clone();
+        lit.enumerate_pixels_mut()
+            .for_each(|(x, _, p)| p.0 = p.0.map(|v| (f32::from(v) * (1.0 + x as f32 / 1280.0)) as u8));
+        assert!(!grid(&lit).is_another_view(&grid(&lobby)));
+        // A fifth of the view, and there at once: more than anybody can.
+        let with = |room: &RgbImage, left: u32| {
+            let mut room = room.clone();
+            (60..360)
+                .for_each(|y| (left..left + 150).for_each(|x| room.put_pixel(x, y, Rgb([200 - (y % 30) as u8; 3]))));
+            grid(&room)
+        };
+        assert!(!with(&lobby, 20).is_another_view(&grid(&lobby)));
+        let dark = RgbImage::from_pixel(640, 360, Rgb([12; 3]));
+        assert!(!grid(&lobby).is_another_view(&grid(&dark)), "nothing was seen before");
+        // All that is seen at night is who runs there.
+        let runs = |left: u32| {
+            let mut night = dark.clone();
+            (200..300).for_each(|y| (left..left + 60).for_each(|x| night.put_pixel(x, y, Rgb([180; 3]))));
+            grid(&night)
+        };
+        assert!(!runs(300).is_another_view(&runs(200)));
     }
 
     #[test]

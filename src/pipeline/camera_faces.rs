@@ -19,7 +19,11 @@ use crate::{
     camera::CameraSpec,
     event::EventKind,
     face::{Detection, Embedding, FaceEngine, FaceError, Quality},
-    frame::{Frame, Point, region},
+    frame::{
+        Frame, Point,
+        luma::{LumaGrid, View},
+        region,
+    },
     identity::{Look, Spread, Taken, ThresholdSource},
     ids::TrackId,
     telemetry,
@@ -63,6 +67,7 @@ pub(super) struct CameraFaces {
     live: BTreeMap<TrackId, Appearance>,
     held: Vec<Held>,
     newest: Option<Newest>,
+    view: View,
     /// State of the gallery when the faces in view were last compared with it.
     gallery_revision: u64,
     complained: Option<Instant>,
@@ -74,7 +79,8 @@ impl CameraFaces {
         let gallery_revision = parts.gallery.revision();
         let (live, held) = (BTreeMap::new(), Vec::new());
         let engine = parts.engine.now();
-        Self { parts, engine, spec, main, tracker, live, held, newest: None, gallery_revision, complained: None }
+        let (newest, view, complained) = (None, View::default(), None);
+        Self { parts, engine, spec, main, tracker, live, held, newest, view, gallery_revision, complained }
     }
 
     /// The camera as it is registered now.
@@ -110,6 +116,11 @@ impl CameraFaces {
         let everybody: Arc<[Detection]> = found.as_slice().into();
         let detections = self.wanted(found, size);
         shared.found(detections.len());
+        if self.view.moves_to(LumaGrid::of(&frame.picture)) {
+            // A face at the place of another is nobody who moved there. Who is in the new view, too, is known by the looks and goes on.
+            let ended = self.tracker.finish();
+            events.extend(self.end(ended, at).await);
+        }
         let report = self.tracker.step(at, size, &detections);
         let mut matched = report.matched;
         let ctx = self.context();
