@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gstreamer::query::Allocation;
-use gstreamer::{Caps, ClockTime, FlowError, FlowSuccess, PadProbeReturn, PadProbeType, QueryViewMut, prelude::*};
+use gstreamer::{
+    Caps, ClockTime, FlowError, FlowSuccess, PadProbeReturn, PadProbeType, QueryViewMut, prelude::*, query::Allocation,
+};
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use gstreamer_video::{VideoBufferPool, VideoInfo, VideoMeta};
 
