@@ -79,9 +79,10 @@ async fn who_stands_where_a_stranger_stood_in_the_view_before_is_somebody_else()
     let gone: Vec<_> = seen.iter().filter(|e| e.kind() == EventKind::Left).collect();
     let who: Vec<String> = gone.iter().map(|e| person(e)).collect();
     assert!(who.windows(2).all(|two| two[0] != two[1]), "they take turns: {who:?}");
-    for event in gone {
+    // Where three unlike looks are needed to notice it, half a second of each is lost. The first may have begun before we looked.
+    for event in &gone[1..] {
         let dwell = event.dwell.as_ref().map_or(0.0, |d| d.seconds as f64 + f64::from(d.nanos) / 1e9);
-        assert!((0.0..4.5).contains(&dwell), "{:?} was there for {dwell} s of 4", person(event));
+        assert!((3.7..4.3).contains(&dwell), "{:?} was there for {dwell} s of 4", person(event));
     }
     server.stop().await;
     sim.stop();
