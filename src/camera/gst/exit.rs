@@ -64,10 +64,7 @@ fn take(shared: &Shared, sink: &AppSink, sample: &gstreamer::Sample) {
     let now = Instant::now();
     let pts = buffer.pts();
     let running = sample.segment().and_then(|s| s.downcast_ref::<ClockTime>()?.to_running_time(pts?));
-    let age = match (sink.current_running_time(), running) {
-        (Some(now), Some(then)) if now > then => Duration::from(now - then),
-        _ => Duration::from_millis(u64::from(LATENCY_MS)),
-    };
+    let age = age(sink.current_running_time(), running);
     let (place, patience) = shared.place(pts, age, now);
     if matches!(place, Place::Seen | Place::Between) {
         shared.passed.fetch_add(u64::from(place == Place::Between), Ordering::Relaxed);
@@ -107,5 +104,27 @@ fn take(shared: &Shared, sink: &AppSink, sample: &gstreamer::Sample) {
         }
     } else if shared.slot.put(frame).is_some() {
         shared.replaced.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How long ago a picture arrived, by running times. One that comes earlier than its time foretold, since a network became faster, has just
+/// arrived: any other age would set the clock of tracks back.
+fn age(now: Option<ClockTime>, arrived: Option<ClockTime>) -> Duration {
+    match (now, arrived) {
+        (Some(now), Some(arrived)) => now.saturating_sub(arrived).into(),
+        _ => Duration::from_millis(u64::from(LATENCY_MS)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_comes_early_has_just_arrived() {
+        let [early, late] = [10_000, 10_070].map(|ms| Some(ClockTime::from_mseconds(ms)));
+        assert_eq!(age(late, early), Duration::from_millis(70));
+        assert_eq!(age(early, late), Duration::ZERO);
+        assert_eq!(age(late, None), Duration::from_millis(200), "what the jitter buffer takes");
     }
 }
