@@ -11,7 +11,7 @@ use gstreamer::{
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use gstreamer_video::{VideoBufferPool, VideoInfo, VideoMeta};
 
-use super::{buffer, entry::Place, pipeline::LATENCY_MS, shared::Shared};
+use super::{buffer, late::Place, pipeline::LATENCY_MS, shared::Shared};
 use crate::{
     frame::{Decoded, Frame, Picture},
     time,

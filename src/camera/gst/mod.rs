@@ -1,13 +1,11 @@
 //! The one place for GStreamer besides the simulator: pipelines, bus messages, mapped memory.
 //!
 //! ```text
-//! rtspsrc ─► depay ─► parse ─► [entry] ─► avdec_h264 | avdec_h265 | jpegdec ─► videoconvert ─► videoscale ─► appsink [exit]
-//!                     key frames alone, or all,                         (pass I420 and NV12 with      newest wins, 1;
-//!                     or what was kept after all                         square pixels through)       in order while catching up
+//! rtspsrc ─► [entry] ─► depay ─► parse ─► avdec_h264 | avdec_h265 | jpegdec ─► videoconvert ─► videoscale ─► appsink [exit]
+//!            key frames alone, or all,                                        (pass I420 and NV12 with      newest wins, 1;
+//!            or what was kept after all                                        square pixels through)       in order while catching up
 //! ```
 
-mod access;
-mod arrivals;
 mod backlog;
 mod buffer;
 mod bus;
@@ -15,8 +13,12 @@ mod complaints;
 mod elements;
 mod entry;
 mod exit;
+mod kept;
+mod late;
+mod picture;
 mod pipeline;
 mod reach;
+mod rtp;
 mod shared;
 mod size;
 mod teardown;

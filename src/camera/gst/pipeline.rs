@@ -11,11 +11,11 @@ use gstreamer::{
 };
 
 use super::{
-    access::Coding,
-    arrivals, bus, elements,
+    bus, elements,
     entry::Entry,
     exit,
     reach::{self, Pinned},
+    rtp::Coding,
     shared::Shared,
     size,
     teardown::{self, Leaving, StreamKey},
@@ -171,15 +171,12 @@ fn link(
     for name in names {
         chain.push(make(name)?);
     }
-    if let Some(depayloader) = chain.first() {
-        arrivals::watch(depayloader, coding, shared);
-    }
-    if let Some(decoder) = chain.last() {
+    if let (Some(depayloader), Some(decoder)) = (chain.first(), chain.last()) {
         if decoder.find_property("max-threads").is_some() {
             decoder.set_property("max-threads", DECODE_THREADS as i32);
         }
         size::watch(decoder, shared);
-        Entry::watch(decoder, coding, request, shared);
+        Entry::watch(depayloader, decoder, coding, request, shared);
     }
     chain.push(make("videoconvert")?);
     // Some cameras send pictures that are to be shown wider than they are: faces must not be squeezed.

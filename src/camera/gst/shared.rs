@@ -12,7 +12,7 @@ use std::{
 use gstreamer::ClockTime;
 use tokio::sync::Notify;
 
-use super::entry::{Late, Place};
+use super::late::{Late, Place};
 use crate::{
     camera::{
         FrameSlot,

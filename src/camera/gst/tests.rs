@@ -9,9 +9,9 @@ use super::*;
 use crate::{
     camera::{
         source::Cause,
-        spec::{Credentials, SamplingPolicy, TlsPolicy, Transport, parse_url},
+        spec::{Credentials, Decoding, SamplingPolicy, TlsPolicy, Transport, parse_url},
     },
-    frame::Frame,
+    frame::{Decoded, Frame},
 };
 
 /// A server with a pattern at `/test`; ends with its drop.
@@ -146,6 +146,53 @@ async fn pictures_stay_where_the_decoder_put_them() {
         assert!(luma.stride > 200, "{codec}: the picture was copied");
         let white = (0..152).all(|y| luma.data[y * luma.stride..][..200].iter().all(|v| *v > 220));
         assert!(white, "{codec}: rows are not where they are said to be");
+        source.close().await;
+    }
+}
+
+/// Of a stream with B-frames, several units to a packet: key frames come out at once though nothing is decoded after them, and all that was kept
+/// comes in order after a wake.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_frames_come_alone_and_the_rest_when_it_is_asked_for() {
+    let server = Server::start(
+        "( videotestsrc is-live=true pattern=white ! video/x-raw,format=I420,width=320,height=240,framerate=25/1 ! \
+         x264enc speed-preset=ultrafast bframes=2 b-adapt=false rc-lookahead=0 sync-lookahead=0 key-int-max=25 ! \
+         rtph264pay name=pay0 pt=96 aggregate-mode=zero-latency )",
+    );
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let mut request = server.request("test", transport);
+        request.sampling.decoding = Decoding::KeyFrames;
+        let attention = request.attention.clone();
+        let (mut source, _) = opened(&request).await;
+        let mut play = async |enough: Decoded, count: usize| {
+            let mut frames = Vec::new();
+            while frames.iter().filter(|frame: &&Frame| frame.decoded == enough).count() < count {
+                let next = tokio::time::timeout(Duration::from_secs(30), source.next());
+                let frame = next.await.expect("no frame came").unwrap();
+                attention.seen(frame.pts.unwrap());
+                frames.push(frame);
+            }
+            frames
+        };
+        let idle = play(Decoded::Alone, 3).await;
+        let key = idle.last().unwrap();
+        let age = crate::time::seconds_between(key.arrived, crate::time::now());
+        assert!(age < 0.9, "{transport:?}: the key frame came out after {age} s");
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        attention.wake();
+        let woken = play(Decoded::AsItCame, 5).await;
+        let late: Vec<_> = woken.iter().filter(|frame| frame.decoded == Decoded::Late).collect();
+        assert!(late.len() >= 3, "{transport:?}: {} frames that were kept", late.len());
+        let times = |frames: &[&Frame]| frames.iter().map(|frame| frame.pts.unwrap()).collect::<Vec<_>>();
+        let gaps: Vec<_> =
+            times(&[&[key], &late[..]].concat()).windows(2).map(|at| at[1].saturating_sub(at[0])).collect();
+        assert!(
+            gaps.iter().all(|gap| (Duration::from_millis(30)..=Duration::from_millis(250)).contains(gap)),
+            "{transport:?}: frames are missing or out of order: {gaps:?}"
+        );
+        assert!(times(&woken.iter().collect::<Vec<_>>()).is_sorted(), "{transport:?}");
+        let facts = source.facts();
+        assert!(facts.wakes == 1 && facts.idle > 20, "{transport:?}: {facts:?}");
         source.close().await;
     }
 }
