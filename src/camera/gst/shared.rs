@@ -47,7 +47,7 @@ pub(super) struct Shared {
     pub(super) video_offered: AtomicBool,
     /// Network packets of video that arrived.
     packets: AtomicU64,
-    /// Bytes that arrived since the last whole picture.
+    /// Bytes that arrived since the last whole picture, and what keeping their packets takes.
     unfinished: AtomicUsize,
     /// How often a connection was begun.
     connects: AtomicU64,
@@ -124,7 +124,7 @@ impl Shared {
         so_far <= UNFINISHED
     }
 
-    /// A whole picture reached the decoder.
+    /// A picture came whole.
     pub(super) fn whole(&self) {
         self.unfinished.store(0, Ordering::Relaxed);
     }
