@@ -95,6 +95,10 @@ impl Entry {
         });
         let at_decoder = shared.clone();
         pictures.add_probe(PadProbeType::BUFFER, move |_, info| {
+            // The parser may have found out by this very picture, or by one that was kept.
+            if at_decoder.too_large.load(Ordering::Relaxed) {
+                return PadProbeReturn::Handled;
+            }
             if let Some(pts) = info.buffer().and_then(|buffer| buffer.pts()) {
                 at_decoder.enters(pts);
             }
