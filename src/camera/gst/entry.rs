@@ -19,6 +19,7 @@ use gstreamer::{
 
 use super::{
     backlog::Backlog,
+    deblocking::Deblocking,
     kept::Kept,
     late::Late,
     picture::{self, Encoded, Gatherer, Numbering},
@@ -38,6 +39,7 @@ struct State {
     gate: Gate,
     backlog: Backlog,
     kept: Kept,
+    deblocking: Deblocking,
     /// It was said that sizes tell nothing.
     doubted: bool,
 }
@@ -72,6 +74,7 @@ impl Entry {
             gate: Gate::new(request.sampling, request.on_demand),
             backlog: Backlog::default(),
             kept: Kept::default(),
+            deblocking: Deblocking::default(),
             doubted: false,
         };
         let entry = Arc::new(Self {
@@ -101,6 +104,16 @@ impl Entry {
             }
             if let Some(pts) = info.buffer().and_then(|buffer| buffer.pts()) {
                 at_decoder.enters(pts);
+            }
+            PadProbeReturn::Ok
+        });
+        let at_caps = entry.clone();
+        packets.add_probe(PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let Some(PadProbeData::Event(sent)) = &info.data
+                && let EventView::Caps(announced) = sent.view()
+                && at_caps.coding == Coding::H264
+            {
+                at_caps.lock().deblocking.announced(announced.caps());
             }
             PadProbeReturn::Ok
         });
@@ -183,6 +196,9 @@ impl Entry {
 
     fn admit(&self, pad: &Pad, picture: Encoded) -> Result<FlowSuccess, FlowError> {
         let shared = &self.shared;
+        if picture.has_sets {
+            self.lock().deblocking.learn(&picture);
+        }
         // The decoder always gets what belongs to no picture.
         let (Some(key), Some(pts)) = (picture.key, picture.pts) else { return self.pass(pad, &picture) };
         shared.whole();
@@ -221,9 +237,10 @@ impl Entry {
             }
             Verdict::Alone => {
                 shared.sent_alone();
+                let unfiltered = state.deblocking.without(&picture);
                 drop(state);
                 self.decode_alone(true);
-                let result = self.pass(pad, &picture);
+                let result = self.pass(pad, &unfiltered);
                 self.lock().kept.push(coded, picture, true);
                 result
             }

@@ -10,6 +10,7 @@ mod backlog;
 mod buffer;
 mod bus;
 mod complaints;
+mod deblocking;
 mod elements;
 mod entry;
 mod exit;

@@ -15,19 +15,39 @@ pub(super) fn cost(packet: &Buffer) -> usize {
 }
 
 /// A picture as it came: all packets of one time, up to the one that says it is the last.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Encoded {
     /// Each with how far its number is from that of the packet before it.
     packets: Vec<(u16, Buffer)>,
     timestamp: Option<u32>,
     /// Whether decoding can begin here; `None` for what is no picture, such as parameter sets alone.
     pub(super) key: Option<bool>,
+    /// Parameter sets of H.264 are in it.
+    pub(super) has_sets: bool,
     /// Bytes of payload.
     pub(super) bytes: usize,
     /// Bytes that keeping it takes.
     pub(super) cost: usize,
     /// Stream time.
     pub(super) pts: Option<ClockTime>,
+}
+
+impl Encoded {
+    /// Its packets, in order.
+    pub(super) fn packets(&self) -> impl Iterator<Item = &Buffer> {
+        self.packets.iter().map(|(_, packet)| packet)
+    }
+
+    /// The same picture with packets replaced, each by what is made of it; those of `None` stay.
+    pub(super) fn with(&self, replaced: impl Fn(&Buffer) -> Option<Buffer>) -> Self {
+        let mut picture = self.clone();
+        for (_, packet) in &mut picture.packets {
+            if let Some(other) = replaced(packet) {
+                *packet = other;
+            }
+        }
+        picture
+    }
 }
 
 /// Puts packets together, in the order in which they come.
@@ -46,6 +66,7 @@ impl Gatherer {
         let picture = &mut self.picture;
         picture.timestamp = Some(packet.timestamp);
         picture.key = picture.key.or(packet.slice);
+        picture.has_sets |= packet.has_sets;
         picture.bytes += packet.bytes;
         picture.cost += cost(&buffer);
         picture.pts = picture.pts.or(buffer.pts());

@@ -3,6 +3,8 @@
 //! Read here and not behind a parser, whose flag says no more than "all intra": H.264 pictures of I slices that are no IDR pictures are flagged
 //! like key frames, but later pictures may reach back behind them, and the decoder in trick mode gives none of them out.
 
+use std::ops::Range;
+
 /// How pictures are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -26,6 +28,8 @@ pub(super) struct Packet {
     pub(super) is_last: bool,
     /// Whether decoding can begin at the slice that begins in it; `None` when none does.
     pub(super) slice: Option<bool>,
+    /// Parameter sets of H.264 begin in it.
+    pub(super) has_sets: bool,
     /// Bytes of payload.
     pub(super) bytes: usize,
 }
@@ -34,22 +38,33 @@ impl Packet {
     /// Reads a packet; `None` for what is none.
     pub(super) fn read(coding: Coding, packet: &[u8]) -> Option<Self> {
         let head: &[u8; HEADER] = packet.first_chunk()?;
-        if head[0] >> 6 != 2 {
-            return None;
-        }
-        let mut payload = packet.get(HEADER + 4 * usize::from(head[0] & 0x0f)..)?;
-        if head[0] & 0x10 != 0 {
-            let words = u16::from_be_bytes([*payload.get(2)?, *payload.get(3)?]);
-            payload = payload.get(4 + 4 * usize::from(words)..)?;
-        }
-        Some(Self {
+        let at = payload(packet)?;
+        let mut read = Self {
             sequence: u16::from_be_bytes([head[2], head[3]]),
             timestamp: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
             is_last: head[1] & 0x80 != 0,
-            slice: slice(coding, payload),
-            bytes: payload.len(),
-        })
+            slice: (coding == Coding::Jpeg).then_some(true),
+            has_sets: false,
+            bytes: packet.len() - at,
+        };
+        for unit in units_from(coding, packet, at) {
+            let kind = unit.kind(coding);
+            read.slice = read.slice.or_else(|| begins(coding, kind));
+            read.has_sets |= coding == Coding::H264 && SETS_OF_H264.contains(&kind);
+        }
+        Some(read)
     }
+}
+
+/// Where the payload of a packet begins; `None` for what is no packet.
+fn payload(packet: &[u8]) -> Option<usize> {
+    let head = *packet.first()?;
+    let mut at = HEADER + 4 * usize::from(head & 0x0f);
+    if head & 0x10 != 0 {
+        let words = u16::from_be_bytes(*packet.get(at + 2..)?.first_chunk()?);
+        at += 4 + 4 * usize::from(words);
+    }
+    (head >> 6 == 2 && at <= packet.len()).then_some(at)
 }
 
 /// Writes a number into a packet, and that it is the last one of its picture.
@@ -60,47 +75,79 @@ pub(super) fn renumber(packet: &mut [u8], sequence: u16, is_last: bool) {
     }
 }
 
-/// Units of one packet that are looked at in search of a slice: parameter sets and messages come before it.
+/// Units of one packet that are looked at: parameter sets and messages come before slices.
 const MOST: usize = 64;
 
-/// Whether decoding can begin at the first slice that begins in a payload; `None` when none begins. RFC 6184 and RFC 7798: whole units, several of
-/// them, and the first fragment of one.
-fn slice(coding: Coding, payload: &[u8]) -> Option<bool> {
-    let byte = |at: usize| payload.get(at).copied();
-    match coding {
-        Coding::Jpeg => Some(true),
-        Coding::H265 => match (byte(0)? >> 1) & 0x3f {
-            48 => units(payload.get(2..)?).find_map(|unit| of_h265((unit >> 1) & 0x3f)),
-            49 => of_h265(byte(2).filter(|head| head & 0x80 != 0)? & 0x3f),
-            kind => of_h265(kind),
-        },
-        Coding::H264 => match byte(0)? & 0x1f {
-            24 => units(payload.get(1..)?).find_map(|unit| of_h264(unit & 0x1f)),
-            28 | 29 => of_h264(byte(1).filter(|head| head & 0x80 != 0)? & 0x1f),
-            kind => of_h264(kind),
-        },
+/// Parameter sets that slices refer to, ITU-T H.264 table 7-1.
+pub(super) const SETS_OF_H264: [u8; 2] = [7, 8];
+
+/// A unit that begins in a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// Its first byte. Where a packet has only a fragment, it is put together again.
+    pub(super) head: u8,
+    /// Where the rest of it, or as much as is there, stands in the packet. The second byte of the head of H.265 is missing where it is a fragment.
+    pub(super) rest: Range<usize>,
+    /// It ends in the packet, too.
+    pub(super) is_whole: bool,
+}
+
+impl Unit {
+    /// What it is, ITU-T H.264 and H.265 table 7-1.
+    pub(super) fn kind(&self, coding: Coding) -> u8 {
+        if coding == Coding::H265 { (self.head >> 1) & 0x3f } else { self.head & 0x1f }
     }
 }
 
-/// The first bytes of units that stand behind lengths of two bytes.
-fn units(mut rest: &[u8]) -> impl Iterator<Item = u8> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
-        let first = rest.get(2).copied();
-        rest = rest.get(2 + length..).unwrap_or_default();
-        first
-    })
-    .take(MOST)
+/// The units that begin in a packet (RFC 6184 and RFC 7798): one that is whole, several of them, or the first fragment of one.
+pub(super) fn units(coding: Coding, packet: &[u8]) -> impl Iterator<Item = Unit> {
+    units_from(coding, packet, payload(packet).unwrap_or(packet.len()))
 }
 
-/// By the kind of a unit, ITU-T H.264 table 7-1: slices, of which IDR ones are for beginning.
-fn of_h264(kind: u8) -> Option<bool> {
-    (1..=5).contains(&kind).then_some(kind == 5)
+fn units_from(coding: Coding, packet: &[u8], at: usize) -> impl Iterator<Item = Unit> {
+    let end = packet.len();
+    let byte = |at: usize| packet.get(at).copied();
+    // Units that stand behind lengths of two bytes begin at `several`.
+    let (one, several) = match (coding, byte(at)) {
+        (Coding::Jpeg, _) | (_, None) => (None, None),
+        (Coding::H264, Some(head)) => match head & 0x1f {
+            24 => (None, Some(at + 1)),
+            28 | 29 => {
+                let fragment = byte(at + 1).filter(|fragment| fragment & 0x80 != 0);
+                // The second kind has a number before the fragment.
+                let rest = (at + if head & 0x1f == 28 { 2 } else { 4 }).min(end)..end;
+                (fragment.map(|kind| Unit { head: head & 0xe0 | kind & 0x1f, rest, is_whole: false }), None)
+            }
+            _ => (Some(Unit { head, rest: at + 1..end, is_whole: true }), None),
+        },
+        (Coding::H265, Some(head)) => match (head >> 1) & 0x3f {
+            48 => (None, Some(at + 2)),
+            49 => {
+                let fragment = byte(at + 2).filter(|fragment| fragment & 0x80 != 0);
+                let rest = (at + 3).min(end)..end;
+                (fragment.map(|kind| Unit { head: head & 0x81 | (kind & 0x3f) << 1, rest, is_whole: false }), None)
+            }
+            _ => (Some(Unit { head, rest: at + 1..end, is_whole: true }), None),
+        },
+    };
+    let mut next = several.unwrap_or(end);
+    let several = std::iter::from_fn(move || {
+        let begin = next + 2;
+        let length = usize::from(u16::from_be_bytes(*packet.get(next..)?.first_chunk()?));
+        next = begin + length;
+        let head = *packet.get(begin)?;
+        Some(Unit { head, rest: begin + 1..next.clamp(begin + 1, end), is_whole: next <= end })
+    });
+    one.into_iter().chain(several.take(MOST))
 }
 
-/// By the kind of a unit, ITU-T H.265 table 7-1: slices, of which IRAP ones are for beginning.
-fn of_h265(kind: u8) -> Option<bool> {
-    (kind < 32).then_some((16..=23).contains(&kind))
+/// Whether decoding can begin at a unit of a kind; `None` when it is no slice. ITU-T H.264 table 7-1: slices, of which IDR ones are for beginning;
+/// ITU-T H.265 table 7-1: slices, of which IRAP ones are.
+fn begins(coding: Coding, kind: u8) -> Option<bool> {
+    match coding {
+        Coding::H265 => (kind < 32).then_some((16..=23).contains(&kind)),
+        _ => (1..=5).contains(&kind).then_some(kind == 5),
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +190,7 @@ mod tests {
         // Contributors and an extension stand before the payload.
         let mut long = packet(&[0, 0, 0, 9, 0xbe, 0xde, 0, 1, 1, 2, 3, 4, 0x65]);
         long[0] = 0x91;
-        let read = Packet { sequence: 1, timestamp: 9, is_last: false, slice: Some(true), bytes: 1 };
+        let read = Packet { sequence: 1, timestamp: 9, is_last: false, slice: Some(true), has_sets: false, bytes: 1 };
         assert_eq!(Packet::read(Coding::H264, &long), Some(read));
         renumber(&mut long, 0x1234, false);
         assert_eq!(Packet::read(Coding::H264, &long), Some(Packet { sequence: 0x1234, ..read }));

@@ -8,6 +8,7 @@ use gstreamer_rtsp_server::{RTSPMediaFactory, RTSPServer, prelude::*};
 use super::*;
 use crate::{
     camera::{
+        Attention,
         source::Cause,
         spec::{Credentials, Decoding, SamplingPolicy, TlsPolicy, Transport, parse_url},
     },
@@ -195,6 +196,45 @@ async fn key_frames_come_alone_and_the_rest_when_it_is_asked_for() {
         assert!(facts.wakes == 1 && facts.idle > 20, "{transport:?}: {facts:?}");
         source.close().await;
     }
+}
+
+/// The next frames of a source that are fit, by their luma.
+async fn lumas(source: &mut Box<dyn Source>, attention: &Attention, fit: Decoded, count: usize) -> Vec<Vec<u8>> {
+    let mut lumas = Vec::new();
+    while lumas.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(30), source.next());
+        let frame = next.await.expect("no frame came").unwrap();
+        attention.seen(frame.pts.unwrap());
+        if frame.decoded == fit {
+            let luma = frame.picture.plane(0);
+            lumas.push(luma.data.chunks(luma.stride).flat_map(|row| &row[..320]).copied().collect());
+        }
+    }
+    lumas
+}
+
+/// A still picture, roughly encoded, of which all groups are the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn lone_key_frames_are_not_filtered_and_after_a_wake_all_is_as_it_came() {
+    let server = Server::start(
+        "( videotestsrc is-live=true pattern=circular ! video/x-raw,format=I420,width=320,height=240,framerate=25/1 ! \
+         x264enc tune=zerolatency sliced-threads=false speed-preset=veryfast pass=quant quantizer=40 key-int-max=10 ! \
+         rtph264pay name=pay0 pt=96 )",
+    );
+    let mut request = server.request("test", Transport::Tcp);
+    request.sampling.decoding = Decoding::All;
+    let (mut source, _) = opened(&request).await;
+    let sent = lumas(&mut source, &request.attention, Decoded::AsItCame, 25).await;
+    source.close().await;
+    request.sampling.decoding = Decoding::KeyFrames;
+    request.attention = Arc::default();
+    let (mut source, _) = opened(&request).await;
+    let alone = lumas(&mut source, &request.attention, Decoded::Alone, 3).await;
+    assert!(alone.iter().all(|luma| !sent.contains(luma)), "a lone key frame was filtered");
+    request.attention.wake();
+    let woken = lumas(&mut source, &request.attention, Decoded::AsItCame, 12).await;
+    assert!(woken.iter().all(|luma| sent.contains(luma)), "pictures rest on one that was not filtered");
+    source.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
