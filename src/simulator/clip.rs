@@ -49,6 +49,16 @@ impl EncodedClip {
     }
 }
 
+/// Where a unit of H.264 begins behind its delimiter (ITU-T H.264, 7.3.2.4). Parsers put one before each, and it takes an RTP packet of its own;
+/// few cameras send any.
+fn after_delimiter(unit: &[u8]) -> usize {
+    if unit.starts_with(&[0, 0, 0, 1, 9]) && unit.get(6..).is_some_and(|rest| rest.starts_with(&[0, 0])) {
+        6
+    } else {
+        0
+    }
+}
+
 /// Collects units and refuses more bytes than allowed.
 #[derive(Debug)]
 pub(super) struct ClipBuilder {
@@ -82,12 +92,15 @@ impl ClipBuilder {
         if self.units.is_empty() && !is_key {
             return Ok(());
         }
-        self.held += buffer.size();
+        // The encoder's own buffers may belong to a pool: a copy is the clip's alone.
+        let begins = buffer.map_readable().map_or(0, |bytes| after_delimiter(&bytes));
+        let data = buffer
+            .copy_region(gst::BufferCopyFlags::all(), begins..)
+            .map_err(|error| super::SimulatorError::Encode(error.to_string()))?;
+        self.held += data.size();
         if self.held > self.limit {
             return Err(super::SimulatorError::TooLarge { name: self.name.clone(), limit_mib: self.limit >> 20 });
         }
-        // The encoder's own buffers may belong to a pool: a copy is the clip's alone.
-        let data = buffer.copy_deep().map_err(|error| super::SimulatorError::Encode(error.to_string()))?;
         if let Some(caps) = sample.caps() {
             self.caps = Some(caps.to_owned());
         }
@@ -118,5 +131,19 @@ impl ClipBuilder {
             .map(|((data, _, is_key), pts)| AccessUnit { data, pts: pts - first, is_key })
             .collect();
         Some(EncodedClip { codec, caps, units, duration: last - first + step })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after_delimiter;
+
+    #[test]
+    fn a_delimiter_is_left_out_and_nothing_else() {
+        assert_eq!(after_delimiter(&[0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1, 0x67]), 6);
+        assert_eq!(after_delimiter(&[0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x41]), 6);
+        for other in [&[0, 0, 0, 1, 0x41, 9][..], &[0, 0, 0, 1, 9], &[0, 0, 0, 1, 9, 0xf0, 7], &[0xff, 0xd8], &[]] {
+            assert_eq!(after_delimiter(other), 0, "{other:?}");
+        }
     }
 }

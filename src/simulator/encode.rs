@@ -245,6 +245,9 @@ mod tests {
             assert_eq!((clip.units.len(), clip.duration), (50, Duration::from_secs(5)), "{codec:?}");
             let keys: Vec<usize> = (0..50).filter(|i| clip.units[*i].is_key).collect();
             assert_eq!(keys, [0, 20, 40], "{codec:?}");
+            // Parameter sets first, not a delimiter.
+            let set: &[u8] = if codec == Codec::H264 { &[0, 0, 0, 1, 0x67] } else { &[0, 0, 0, 1, 0x40] };
+            assert!(clip.units[0].data.map_readable().unwrap().starts_with(set), "{codec:?}");
             let bytes = |i: usize| clip.units[i].data.size() as f64;
             assert!((0.8..1.25).contains(&(bytes(0) / bytes(20))), "{codec:?}: {} and {} bytes", bytes(0), bytes(20));
         }
