@@ -49,8 +49,8 @@ impl EncodedClip {
     }
 }
 
-/// Where a unit of H.264 begins behind its delimiter (ITU-T H.264, 7.3.2.4). Parsers put one before each, and it takes an RTP packet of its own;
-/// few cameras send any.
+/// Where a unit of H.264 begins behind its delimiter (ITU-T H.264, 7.3.2.4). Parsers put one before each, and it takes an RTP packet of its own,
+/// which cameras need not send.
 fn after_delimiter(unit: &[u8]) -> usize {
     if unit.starts_with(&[0, 0, 0, 1, 9]) && unit.get(6..).is_some_and(|rest| rest.starts_with(&[0, 0])) {
         6

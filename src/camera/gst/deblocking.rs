@@ -24,13 +24,10 @@ const HEAD: usize = 64;
 /// The kind of slices of key frames, ITU-T H.264 table 7-1.
 const IDR: u8 = 5;
 
-/// Macroblocks of the largest pictures, ITU-T H.264 table A-1.
-const MOST_BLOCKS: u32 = 139_264;
-
 /// Heads have no larger numbers with a sign: steps of quantisation, offsets.
 const LARGEST: u32 = 128;
 
-/// Knows how the heads of a stream's slices are written.
+/// Knows how the heads of the slices of an H.264 stream are written.
 #[derive(Default)]
 pub(super) struct Deblocking {
     sets: Context,
@@ -71,10 +68,6 @@ impl Deblocking {
         match NalHeader::new(*set.first()?).ok()?.nal_unit_type() {
             UnitType::SeqParameterSet => {
                 let set = SeqParameterSet::from_bits(BitReader::new(&*bytes)).ok()?;
-                // Room is made for as many blocks as a later set says, up to these.
-                if set.pic_size_in_map_units() > MOST_BLOCKS {
-                    return None;
-                }
                 self.sets.put_seq_param_set(set);
             }
             UnitType::PicParameterSet => {

@@ -39,7 +39,8 @@ struct State {
     gate: Gate,
     backlog: Backlog,
     kept: Kept,
-    deblocking: Deblocking,
+    /// Of H.264 only.
+    deblocking: Option<Deblocking>,
     /// It was said that sizes tell nothing.
     doubted: bool,
 }
@@ -74,7 +75,7 @@ impl Entry {
             gate: Gate::new(request.sampling, request.on_demand),
             backlog: Backlog::default(),
             kept: Kept::default(),
-            deblocking: Deblocking::default(),
+            deblocking: (coding == Coding::H264).then(Deblocking::default),
             doubted: false,
         };
         let entry = Arc::new(Self {
@@ -111,9 +112,9 @@ impl Entry {
         packets.add_probe(PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             if let Some(PadProbeData::Event(sent)) = &info.data
                 && let EventView::Caps(announced) = sent.view()
-                && at_caps.coding == Coding::H264
+                && let Some(deblocking) = &mut at_caps.lock().deblocking
             {
-                at_caps.lock().deblocking.announced(announced.caps());
+                deblocking.announced(announced.caps());
             }
             PadProbeReturn::Ok
         });
@@ -196,8 +197,10 @@ impl Entry {
 
     fn admit(&self, pad: &Pad, picture: Encoded) -> Result<FlowSuccess, FlowError> {
         let shared = &self.shared;
-        if picture.has_sets {
-            self.lock().deblocking.learn(&picture);
+        if picture.has_sets
+            && let Some(deblocking) = &mut self.lock().deblocking
+        {
+            deblocking.learn(&picture);
         }
         // The decoder always gets what belongs to no picture.
         let (Some(key), Some(pts)) = (picture.key, picture.pts) else { return self.pass(pad, &picture) };
@@ -237,10 +240,10 @@ impl Entry {
             }
             Verdict::Alone => {
                 shared.sent_alone();
-                let unfiltered = state.deblocking.without(&picture);
+                let unfiltered = state.deblocking.as_ref().map(|deblocking| deblocking.without(&picture));
                 drop(state);
                 self.decode_alone(true);
-                let result = self.pass(pad, &unfiltered);
+                let result = self.pass(pad, unfiltered.as_ref().unwrap_or(&picture));
                 self.lock().kept.push(coded, picture, true);
                 result
             }
