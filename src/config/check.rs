@@ -45,6 +45,10 @@ pub fn faults(config: &Config) -> Vec<String> {
     need(in_range(config.identity.verification_threshold), "identity.verification_threshold: give -1 to 1");
     need(in_range(config.identity.margin), "identity.margin: give -1 to 1");
     need(
+        (0.0..=1.0).contains(&config.identity.min_frontality),
+        "identity.min_frontality: give 0 to 1; 0 compares profiles too",
+    );
+    need(
         config.identity.classifier_lead.is_none_or(|l| l > 0.0 && l <= 1.0),
         "identity.classifier_lead: give a number above 0, at most 1",
     );

@@ -92,7 +92,7 @@ pub enum WhyCode {
     TooSmall,
     /// The face is too blurred; quality and what is needed.
     TooBlurred,
-    /// The face is turned away too far; quality and what is needed.
+    /// The face is turned away too far; frontality, or the quality where that is too low, and what is needed.
     TurnedAway,
     /// The eyes show no detail (dark glasses, a shadow); quality and what is needed.
     EyesHidden,

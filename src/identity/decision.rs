@@ -305,14 +305,22 @@ fn judge(candidates: &Candidates, thresholds: &Thresholds, elsewhere: &BTreeSet<
     let plain = candidates.plain_threshold(&shown.person, thresholds);
     let moved = plain != thresholds.similarity;
     let (route, lead) = choice.as_ref().map_or_else(Default::default, |c| (c.route, c.lead));
-    let certainty = lead.filter(|_| route == Route::Classifier).map_or(1.0, |lead| (1.0 + lead) / 2.0);
+    // Both must be right: that it is somebody like this, and that it is this one. Calibrated on single pictures, so what the fusion gave
+    // is taken back.
+    let given = threshold - plain;
+    let calibrated = |others: &[&PersonHit]| {
+        let beside = others.iter().filter(|h| h.person != shown.person).map(|h| h.similarity - given);
+        thresholds.calibration.confidence_among(shown.similarity - given, beside)
+    };
+    let confidence = match (route, lead) {
+        (Route::Classifier, Some(lead)) => calibrated(&[]).min((1.0 + lead) / 2.0),
+        _ => calibrated(among),
+    };
     Decision {
         similarity: shown.similarity,
         margin: shown.similarity - second.unwrap_or(-1.0),
         threshold,
-        // Both must be right: that it is somebody like this, and that it is this one.
-        // Calibrated on single pictures, so what the fusion gave is taken back.
-        confidence: thresholds.calibration.confidence(shown.similarity - (threshold - plain)).min(certainty),
+        confidence,
         basis: Basis {
             faces: if why.is_none() { shown.near_faces() } else { Vec::new() },
             runner_up: second,

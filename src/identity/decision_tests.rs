@@ -33,6 +33,17 @@ fn not(person: &str, similarity: f32) -> Negatives {
 }
 
 #[test]
+fn nobody_is_sure_between_two_who_are_as_near() {
+    let of = |second: f32| decided(&[hit("anna", 0.6), hit("berta", second), hit("carla", second)]).confidence;
+    // Odds of 55 to one for each of them, with slope 20 and midpoint 0.4; all the same beforehand, and nobody as one more.
+    assert!((of(0.6) - 54.6 / (3.0 * 54.6 + 1.0)).abs() < 1e-3);
+    assert!(of(0.56) > of(0.6) && of(0.3) > 0.97);
+    let elsewhere = together(&[vec![hit("anna", 0.6), hit("berta", 0.55)], vec![hit("berta", 0.9)]]);
+    let alone = decided(&[hit("anna", 0.6)]).confidence;
+    assert_eq!(elsewhere[0].confidence, alone, "who is another face of the picture is not this one");
+}
+
+#[test]
 fn names_a_person_that_is_near_and_leads() {
     let d = decided(&[hit("anna", 0.55), hit("berta", 0.3)]);
     assert_eq!(d.known(), Some(&hit("anna", 0.55)));

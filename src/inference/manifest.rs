@@ -113,7 +113,15 @@ impl Calibration {
 
     /// Probability, 0 to [`Calibration::MOST`], for a similarity.
     pub fn confidence(&self, similarity: f32) -> f32 {
-        (1.0 / (1.0 + (-self.slope * (similarity - self.midpoint)).exp())).min(Self::MOST)
+        self.confidence_among(similarity, [])
+    }
+
+    /// The same where others are similar too: probability, 0 to [`Calibration::MOST`], that it is this one and neither an `other` nor
+    /// nobody. Bayes' rule with the odds that the calibration gives each of them, all equally likely beforehand.
+    pub fn confidence_among(&self, similarity: f32, others: impl IntoIterator<Item = f32>) -> f32 {
+        let against = |beside: f32| (self.slope * (beside - similarity)).exp();
+        let others: f32 = others.into_iter().map(against).sum();
+        (1.0 / (1.0 + against(self.midpoint) + others)).min(Self::MOST)
     }
 }
 

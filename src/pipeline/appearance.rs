@@ -16,7 +16,7 @@ use crate::{
     ids::{CameraId, EventId, FaceId, ModelId, TrackId},
     time::{self, CaptureOrigin, CaptureTime, Timestamp},
     track::{
-        EndedTrack, LookPlanner, LookSettings,
+        EndedTrack, Least, LookPlanner, LookSettings,
         appearance::{DOUBTED_LOOKS, Shows},
         best_shot::Skip,
     },
@@ -39,7 +39,7 @@ pub(super) struct Context {
     pub(super) captured: CaptureTime,
     pub(super) thresholds: Thresholds,
     pub(super) model: ModelId,
-    pub(super) min_face_px: f32,
+    pub(super) least: Least,
     pub(super) decider: DeciderSettings,
     /// Whether faces that stay unknown are kept.
     pub(super) keep_unknowns: bool,
@@ -138,7 +138,7 @@ impl Appearance {
             began,
             decider: TrackDecider::new(ctx.decider.clone(), ctx.thresholds.similarity),
             track,
-            planner: LookPlanner::new(looks.clone(), ctx.min_face_px),
+            planner: LookPlanner::new(looks.clone(), ctx.least),
             best: None,
             suspect: None,
             told: false,
@@ -209,7 +209,7 @@ impl Appearance {
             began: decider.evidence().began()?,
             decider,
             track,
-            planner: LookPlanner::new(looks.clone(), ctx.min_face_px),
+            planner: LookPlanner::new(looks.clone(), ctx.least),
             best: self.suspect.take(),
             suspect: None,
             told: false,
@@ -224,7 +224,7 @@ impl Appearance {
     /// Another model is in use: its looks are taken from now on, those of the old one are gone. What was said stays.
     pub(super) fn look_anew(&mut self, ctx: &Context, looks: &LookSettings) {
         self.decider.start_anew(ctx.thresholds.similarity);
-        self.planner = LookPlanner::new(looks.clone(), ctx.min_face_px);
+        self.planner = LookPlanner::new(looks.clone(), ctx.least);
         self.suspect = None;
     }
 
@@ -310,7 +310,7 @@ impl Appearance {
     /// What is still owed, then LEFT.
     pub(super) fn left(mut self, ended: &EndedTrack, gallery: &Gallery, ctx: &Context) -> Vec<Draft> {
         let mut drafts: Vec<Draft> = self.appeared(ctx).into_iter().collect();
-        let unusable = self.planner.why_unusable().map(|skip| unusable(&skip));
+        let unusable = self.planner.why_unusable().map(|skip| why_unusable(&skip));
         if let Some(statement) = self.decider.end(unusable) {
             drafts.push(self.stated(statement, gallery, ctx));
         }
@@ -370,10 +370,11 @@ fn matched(decision: &Decision, gallery: &Gallery) -> EventMatch {
 }
 
 /// Why no crop of a face could be used, as data.
-fn unusable(skip: &Skip) -> Why {
+pub(super) fn why_unusable(skip: &Skip) -> Why {
     let text = skip.to_string();
     match skip {
         Skip::TooSmall { px, needs } => Why::new(WhyCode::TooSmall, text, *px, *needs),
+        Skip::TurnedAway { frontality, needs } => Why::new(WhyCode::TurnedAway, text, *frontality, *needs),
         Skip::Poor { quality, needs } => {
             let code = match quality.flaw() {
                 Flaw::Blurred(_) => WhyCode::TooBlurred,

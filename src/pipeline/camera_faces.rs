@@ -226,7 +226,7 @@ impl CameraFaces {
     /// needs, so that somebody who walks up has a track before the face is large enough.
     fn least_face_px(&self) -> f32 {
         match self.spec.min_face_px {
-            0 => self.context().min_face_px / 2.0,
+            0 => self.context().least.face_px / 2.0,
             px => px as f32,
         }
     }
@@ -381,7 +381,7 @@ impl CameraFaces {
                 own_threshold(&self.spec),
             ),
             model: embedder.id.clone(),
-            min_face_px: embedder.embedder.as_ref().map_or(0.0, |e| e.min_face_px),
+            least: picture::least(&self.engine, &self.parts.identity),
             decider: self.parts.decider.clone(),
             keep_unknowns: self.parts.keep_unknowns,
         }

@@ -45,7 +45,7 @@ impl Default for EnrollSettings {
         Self {
             min_face_px: 0.0,
             min_sharpness: 0.08,
-            min_frontality: 0.12,
+            min_frontality: super::thresholds::MIN_FRONTALITY,
             min_liveness: 0.0,
             require_legal_basis: false,
             largest_ratio: 2.0,

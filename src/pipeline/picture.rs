@@ -6,19 +6,19 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{enroll, fleet::FaceAnswer, label};
+use super::{appearance::why_unusable, enroll, fleet::FaceAnswer, label};
 use crate::{
     face::{Detection, Embedding, EngineInUse, FaceEngine, FaceError, Quality},
     frame::{Picture, annotate, crop, still, still::StillError, still::StillLimits},
     identity::{
-        Decision, Gallery, GalleryError, ThresholdSource, Thresholds, Why, WhyCode,
+        Decision, Gallery, GalleryError, ThresholdSource, Thresholds,
         gallery_check::{self, CheckLimits, Checked},
     },
     ids::{ModelId, PersonId},
     inference::manifest::ModelEntry,
 };
 
-pub(super) use super::thresholds::{requested, thresholds};
+pub(super) use super::thresholds::{least, requested, thresholds};
 pub use super::{
     enroll::{EnrollSettings, Enrollment, RefusalReason},
     thresholds::IdentitySettings,
@@ -276,30 +276,24 @@ impl PictureDesk {
         let engine = self.engine.now();
         let thresholds = &self.thresholds_of(&engine, threshold);
         let found = self.find(&engine, picture, None).await?;
-        let detections: Vec<Detection> = found.iter().map(|(d, _)| *d).collect();
-        let embeddings = engine.embed(picture, &detections).await?;
-        let min_px = engine.embedder().embedder.as_ref().map_or(0.0, |e| e.min_face_px);
-        // Faces that are too small get no say in who is who.
-        let usable: Vec<Embedding> = found
-            .iter()
-            .zip(embeddings)
-            .filter(|((_, quality), _)| quality.size_px >= min_px)
-            .map(|(_, embedding)| embedding)
-            .collect();
-        let mut decided = self.gallery.identify_together(&usable, watchlists, thresholds).await?.into_iter();
+        let least = least(&engine, &self.identity);
+        // Faces that are too small or seen from the side get no say in who is who.
+        let usable: Vec<Detection> =
+            found.iter().filter(|(_, quality)| least.check(quality).is_ok()).map(|(detection, _)| *detection).collect();
+        let embeddings = engine.embed(picture, &usable).await?;
+        let mut decided = self.gallery.identify_together(&embeddings, watchlists, thresholds).await?.into_iter();
         let answers = found
             .into_iter()
-            .map(|(detection, quality)| {
-                let small = || {
-                    let text = format!("face too small: {:.0} px, needs {min_px:.0}", quality.size_px);
-                    let why = Why::new(WhyCode::TooSmall, text, quality.size_px, min_px);
-                    let mut decision = Decision::uncompared(why, thresholds.similarity);
-                    decision.basis.source = thresholds.source;
-                    (decision, None)
+            .filter_map(|(detection, quality)| {
+                let (decision, person) = match least.check(&quality) {
+                    Ok(()) => decided.next()?,
+                    Err(skip) => {
+                        let mut decision = Decision::uncompared(why_unusable(&skip), thresholds.similarity);
+                        decision.basis.source = thresholds.source;
+                        (decision, None)
+                    }
                 };
-                let answer = if quality.size_px >= min_px { decided.next() } else { None };
-                let (decision, person) = answer.unwrap_or_else(small);
-                FaceAnswer { detection, quality, decision, person }
+                Some(FaceAnswer { detection, quality, decision, person })
             })
             .collect();
         Ok(answers)

@@ -7,10 +7,15 @@ use crate::{
     identity::{Gallery, Route, ThresholdSource, Thresholds},
     ids::ModelId,
     inference::manifest::Calibration,
+    track::Least,
 };
 
+/// Least frontality, 0 to 1, of faces that are enrolled and compared unless the settings say otherwise: a gallery without profiles says nothing
+/// about one.
+pub(super) const MIN_FRONTALITY: f32 = 0.12;
+
 /// What decides who it is: section `[identity]`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentitySettings {
     /// Least similarity for 1:N; `None` takes the one learned by calibration, or the model's.
@@ -19,6 +24,8 @@ pub struct IdentitySettings {
     pub verification_threshold: Option<f32>,
     /// Least lead over the second best person; `None` takes the model's.
     pub margin: Option<f32>,
+    /// Least frontality, 0 to 1, of a face that is compared with anybody; 0 compares profiles too.
+    pub min_frontality: f32,
     /// What chooses among the people who are near enough: `similarity` or `classifier`.
     pub decision: Route,
     /// Lead in probability, 0 to 1, with which the classifier is sure and the margin is waived; `None` takes 0.5.
@@ -28,13 +35,32 @@ pub struct IdentitySettings {
     pub model: Option<ModelId>,
 }
 
+impl Default for IdentitySettings {
+    fn default() -> Self {
+        Self {
+            identification_threshold: None,
+            verification_threshold: None,
+            margin: None,
+            min_frontality: MIN_FRONTALITY,
+            decision: Route::default(),
+            classifier_lead: None,
+            model: None,
+        }
+    }
+}
+
 impl IdentitySettings {
     /// The values where they are meant for this model, else none.
     pub(super) fn of(&self, model: &ModelId) -> Self {
         if self.model.as_ref().is_none_or(|m| m == model) {
             return self.clone();
         }
-        Self { decision: self.decision, classifier_lead: self.classifier_lead, ..Self::default() }
+        Self {
+            decision: self.decision,
+            classifier_lead: self.classifier_lead,
+            min_frontality: self.min_frontality,
+            ..Self::default()
+        }
     }
 
     /// Names of the values that are set.
@@ -70,6 +96,12 @@ pub(super) fn thresholds(
         margin: settings.margin.or(spec.map(|s| s.margin)).unwrap_or(0.0),
         calibration: spec.map(|s| s.calibration).unwrap_or(Calibration { midpoint: 1.0, slope: 1.0 }),
     }
+}
+
+/// What a face must have to be compared with the embedder in use.
+pub(super) fn least(engine: &FaceEngine, settings: &IdentitySettings) -> Least {
+    let face_px = engine.embedder().embedder.as_ref().map_or(0.0, |e| e.min_face_px);
+    Least { face_px, frontality: settings.min_frontality }
 }
 
 /// A threshold that a request asks for.

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    face::{Detection, Quality},
+    face::{Detection, Quality, quality::Flaw},
     time::{Timestamp, seconds_between},
 };
 
@@ -50,6 +50,32 @@ impl Default for LookSettings {
 /// Pause between looks after the budget while the track is doubted, milliseconds.
 const DOUBTED_PAUSE_MS: u32 = 1000;
 
+/// What a face must have to be compared with anybody.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Least {
+    /// Edge of the aligned crop, frame pixels: what the embedder needs.
+    pub face_px: f32,
+    /// Frontality, 0 to 1. The alignment maps eyes, nose and mouth onto a face seen from the front; of a profile it makes a squeezed
+    /// picture that resembles strangers as much as the person.
+    pub frontality: f32,
+}
+
+impl Least {
+    /// Whether the face may be compared.
+    ///
+    /// # Errors
+    /// What it lacks: [`Skip::TooSmall`] or [`Skip::TurnedAway`]. Values that are not numbers lack it.
+    pub fn check(&self, quality: &Quality) -> Result<(), Skip> {
+        if quality.size_px.is_nan() || quality.size_px < self.face_px {
+            return Err(Skip::TooSmall { px: quality.size_px, needs: self.face_px });
+        }
+        if quality.frontality.is_nan() || quality.frontality < self.frontality {
+            return Err(Skip::TurnedAway { frontality: quality.frontality, needs: self.frontality });
+        }
+        Ok(())
+    }
+}
+
 /// Why a crop is not embedded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Skip {
@@ -58,6 +84,13 @@ pub enum Skip {
         /// Edge of the crop, frame pixels.
         px: f32,
         /// What the model needs.
+        needs: f32,
+    },
+    /// Seen from the side, above or below.
+    TurnedAway {
+        /// Frontality, 0 to 1.
+        frontality: f32,
+        /// Least value.
         needs: f32,
     },
     /// Quality too low.
@@ -78,7 +111,7 @@ pub enum Skip {
 impl Skip {
     /// Whether the crop itself is unusable, rather than not needed.
     pub fn is_unusable(&self) -> bool {
-        matches!(self, Self::TooSmall { .. } | Self::Poor { .. })
+        matches!(self, Self::TooSmall { .. } | Self::TurnedAway { .. } | Self::Poor { .. })
     }
 }
 
@@ -86,6 +119,9 @@ impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooSmall { px, needs } => write!(f, "face too small: {px:.0} px, needs {needs:.0}"),
+            Self::TurnedAway { frontality, needs } => {
+                write!(f, "face {}, needs {needs:.2}", Flaw::TurnedAway(*frontality))
+            }
             Self::Poor { quality, needs } => {
                 write!(f, "face {}; quality {:.2}, needs {needs:.2}", quality.flaw(), quality.value)
             }
@@ -100,7 +136,7 @@ impl fmt::Display for Skip {
 #[derive(Debug, Clone)]
 pub struct LookPlanner {
     settings: LookSettings,
-    min_face_px: f32,
+    least: Least,
     /// Poses and qualities of the looks taken.
     held: Vec<([f32; 2], f32)>,
     spent: u32,
@@ -112,11 +148,11 @@ pub struct LookPlanner {
 }
 
 impl LookPlanner {
-    /// A planner for a new track; `min_face_px` is the embedder's least crop edge in frame pixels.
-    pub fn new(settings: LookSettings, min_face_px: f32) -> Self {
+    /// A planner for a new track.
+    pub fn new(settings: LookSettings, least: Least) -> Self {
         Self {
             settings,
-            min_face_px,
+            least,
             held: Vec::new(),
             spent: 0,
             urged: 0,
@@ -185,10 +221,7 @@ impl LookPlanner {
     }
 
     fn judge(&self, at: Timestamp, detection: &Detection, quality: Quality) -> Result<(), Skip> {
-        // A value that is not a number is too small.
-        if quality.size_px.is_nan() || quality.size_px < self.min_face_px {
-            return Err(Skip::TooSmall { px: quality.size_px, needs: self.min_face_px });
-        }
+        self.least.check(&quality)?;
         if quality.value.is_nan() || quality.value < self.settings.min_quality {
             return Err(Skip::Poor { quality, needs: self.settings.min_quality });
         }
@@ -225,6 +258,8 @@ mod tests {
     use super::*;
     use crate::frame::{BBox, Point};
 
+    const LEAST: Least = Least { face_px: 40.0, frontality: 0.12 };
+
     fn at(ms: i64) -> Timestamp {
         Timestamp::from_millisecond(ms).unwrap()
     }
@@ -241,7 +276,7 @@ mod tests {
     }
 
     fn planner() -> LookPlanner {
-        LookPlanner::new(LookSettings::default(), 40.0)
+        LookPlanner::new(LookSettings::default(), LEAST)
     }
 
     #[test]
@@ -280,7 +315,7 @@ mod tests {
 
     #[test]
     fn after_the_budget_a_look_now_and_then() {
-        let mut p = LookPlanner::new(LookSettings { budget: 1, ..LookSettings::default() }, 40.0);
+        let mut p = LookPlanner::new(LookSettings { budget: 1, ..LookSettings::default() }, LEAST);
         let taken = |p: &mut LookPlanner, from: i64, until: i64| {
             (from..until).step_by(200).filter(|ms| p.offer(at(*ms), &face(0.0), quality(0.5)).is_ok()).count()
         };
@@ -304,6 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_is_no_look_however_sharp() {
+        let mut p = planner();
+        let profile = Quality { frontality: 0.05, ..quality(0.6) };
+        let skip = p.offer(at(0), &face(0.0), profile).unwrap_err();
+        assert_eq!(skip.to_string(), "face turned away too far: frontality 0.05, needs 0.12");
+        assert_eq!(p.why_unusable(), Some(skip));
+        assert!(p.offer(at(10), &face(0.0), Quality { frontality: f32::NAN, ..profile }).is_err());
+        p.offer(at(20), &face(0.0), Quality { frontality: 0.12, ..profile }).unwrap();
+        let all = Least { frontality: 0.0, ..LEAST };
+        assert_eq!(all.check(&Quality { frontality: 0.0, ..profile }), Ok(()));
+    }
+
+    #[test]
     fn a_failed_look_is_given_back_and_no_number_is_no_quality() {
         let mut p = planner();
         assert!(p.offer(at(0), &face(0.0), quality(f32::NAN)).is_err());
@@ -319,7 +367,7 @@ mod tests {
             budget in 0u32..10,
             offers in proptest::collection::vec((-50i64..2000, 0f32..1.0, -1f32..1.0, 10f32..100.0), 0..200),
         ) {
-            let mut p = LookPlanner::new(LookSettings { budget, recheck_ms: 0, ..LookSettings::default() }, 40.0);
+            let mut p = LookPlanner::new(LookSettings { budget, recheck_ms: 0, ..LookSettings::default() }, LEAST);
             let (mut now, mut taken, mut last) = (0, 0, None);
             for (dt, value, turn, size_px) in offers {
                 now += dt;

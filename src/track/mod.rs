@@ -14,5 +14,5 @@ pub mod tracker;
 #[cfg(test)]
 mod simulation;
 
-pub use best_shot::{LookPlanner, LookSettings, Skip};
+pub use best_shot::{Least, LookPlanner, LookSettings, Skip};
 pub use tracker::{EndedTrack, StepReport, TrackSettings, Tracker};

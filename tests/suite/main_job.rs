@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use visage::{
-    proto::v1::{EventFilter, EventKind, GetEventImageRequest, ListEventsRequest, stream_events_request::Start},
+    proto::v1::{
+        EventFilter, EventKind, GetEventImageRequest, ListEventsRequest, UnknownReasonCode,
+        stream_events_request::Start,
+    },
     simulator::{SimCamera, Simulator, SimulatorSettings},
 };
 
-use crate::support::{Server, folder_of, picture};
+use crate::support::{Server, cut, folder_of, picture};
 
 fn simulator(cameras: &[String]) -> Simulator {
     let cameras = cameras.iter().map(|c| SimCamera::parse(c).unwrap()).collect();
@@ -82,6 +85,37 @@ async fn a_stranger_stays_unknown_and_says_why() {
     assert!(seen.iter().all(|e| e.kind() != EventKind::Recognized && person(e).is_empty()), "a stranger got a name");
     let unknown = seen.iter().find(|e| e.kind() == EventKind::Unknown).expect("no UNKNOWN was told");
     assert!(!unknown.reason.is_empty());
+    server.stop().await;
+    sim.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_is_compared_with_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("aisle");
+    std::fs::create_dir_all(&folder).unwrap();
+    cut("sample2.jpg", (200, 40, 480, 480), &folder.join("profile.png"));
+    image::RgbImage::new(480, 480).save(folder.join("z-nobody.png")).unwrap();
+    let sim = simulator(&[format!("aisle={}", folder.display())]);
+    let data = dir.path().join("data");
+    // A threshold that everybody passes: whoever is compared gets the name.
+    let server = Server::start_with(&data, &[("VISAGE_IDENTITY__IDENTIFICATION_THRESHOLD", "-0.9")]).await;
+    server.know("barack-obama", "Barack Obama", "obama.jpg").await;
+    let mut feed = server.stream(None).await;
+    server.add_camera("aisle", &sim.url("aisle")).await;
+    let (seen, _) = feed.until(|e| e.kind() == EventKind::Left).await;
+    assert!(seen.iter().all(|e| person(e).is_empty()), "a profile got a name");
+    let unknown = seen.iter().find(|e| e.kind() == EventKind::Unknown).expect("no UNKNOWN was told");
+    let why = unknown.r#match.as_ref().and_then(|m| m.unknown_reason.as_ref()).unwrap();
+    assert_eq!(why.code(), UnknownReasonCode::TurnedAway, "{unknown:?}");
+    assert!(why.value < why.needed && why.needed == 0.12, "{why:?}");
+    server.stop().await;
+
+    // Who wants profiles compared may have it so.
+    let all = [("VISAGE_IDENTITY__IDENTIFICATION_THRESHOLD", "-0.9"), ("VISAGE_IDENTITY__MIN_FRONTALITY", "0")];
+    let server = Server::start_with(&data, &all).await;
+    let mut feed = server.stream(None).await;
+    feed.until(|e| e.kind() == EventKind::Recognized).await;
     server.stop().await;
     sim.stop();
 }

@@ -1,7 +1,9 @@
 //! Questions about single pictures: who is it, are they the same, and what is refused.
 
 use tonic::Code;
-use visage::proto::v1::{DetectFacesRequest, EmbedFacesRequest, IdentifyFacesRequest, VerifyFacesRequest};
+use visage::proto::v1::{
+    DetectFacesRequest, EmbedFacesRequest, IdentifyFacesRequest, UnknownReasonCode, VerifyFacesRequest,
+};
 
 use crate::support::{Server, bytes};
 
@@ -18,6 +20,9 @@ async fn one_person_is_at_most_one_face_of_a_group() {
     assert_eq!(found.faces.len(), 6);
     let named = found.faces.iter().filter(|f| !f.r#match.as_ref().unwrap().person.is_empty()).count();
     assert_eq!(named, 1);
+    let reasons = found.faces.iter().filter_map(|f| f.r#match.as_ref()?.unknown_reason.as_ref());
+    let turned = reasons.filter(|why| why.code() == UnknownReasonCode::TurnedAway).count();
+    assert_eq!(turned, 1, "the profile at the right is compared with nobody");
     let drawn = image::load_from_memory(&found.annotated_jpeg).unwrap();
     assert_eq!((drawn.width(), drawn.height()), (found.size.unwrap().width, found.size.unwrap().height));
 

@@ -13,7 +13,7 @@ use crate::{
     inference::manifest::EmbedderSpec,
     time::{Timestamp, seconds_between},
     track::{
-        EndedTrack, LookPlanner, LookSettings, TrackSettings, Tracker,
+        EndedTrack, Least, LookPlanner, LookSettings, TrackSettings, Tracker,
         appearance::{
             APPEAR_WITHIN_MS, DOUBTED_LOOKS, Departed, Origin, ReturnSettings, SURE_LOOKS, Shows, are_exchanged,
             find_return,
@@ -28,6 +28,8 @@ pub struct Settings {
     pub track: TrackSettings,
     /// Which crops are embedded.
     pub looks: LookSettings,
+    /// What a crop must have.
+    pub least: Least,
     /// How looks are fused.
     pub decider: DeciderSettings,
     /// Which appearances go on.
@@ -94,7 +96,7 @@ pub fn follow(footage: &Footage, settings: &Settings) -> (Trail, usize) {
 impl Follower<'_> {
     fn step(&mut self, moment: &Moment, size: (u32, u32)) -> Vec<(usize, usize)> {
         let at = Timestamp::from_millisecond(moment.at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-        let least = self.settings.spec.min_face_px / 2.0;
+        let least = self.settings.least.face_px / 2.0;
         let wanted: Vec<usize> = (0..moment.seen.len())
             .filter(|i| {
                 let bbox = &moment.seen[*i].detection.bbox;
@@ -124,7 +126,7 @@ impl Follower<'_> {
         let spec = &self.settings.spec;
         Live {
             began,
-            planner: LookPlanner::new(self.settings.looks.clone(), spec.min_face_px),
+            planner: LookPlanner::new(self.settings.looks.clone(), self.settings.least),
             decider: TrackDecider::new(self.settings.decider.clone(), spec.identification_threshold),
             told: false,
             waits: false,

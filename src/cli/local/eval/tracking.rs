@@ -32,6 +32,7 @@ use crate::{
     face::FaceEngine,
     frame::{annotate, crop},
     models::sha256,
+    track::Least,
     whole_file::{self, WholeFile},
 };
 
@@ -103,13 +104,15 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
         return Err(Failure::usage("tracking is evaluated with one embedder at a time"));
     };
     let config = lab.config();
+    let spec = lab.spec(model)?;
     let settings = Settings {
         track: config.track.clone(),
         looks: config.looks.clone(),
+        least: Least { face_px: spec.min_face_px, frontality: config.identity.min_frontality },
         decider: config.decider.clone(),
         returns: config.returns.clone(),
         model: model.clone(),
-        spec: lab.spec(model)?,
+        spec,
     };
     let scenes: Vec<Scene> =
         names.iter().flat_map(|name| args.seeds.clone().filter_map(move |seed| Scene::make(name, seed))).collect();
