@@ -55,8 +55,7 @@ const DOUBTED_PAUSE_MS: u32 = 1000;
 pub struct Least {
     /// Edge of the aligned crop, frame pixels: what the embedder needs.
     pub face_px: f32,
-    /// Frontality, 0 to 1. The alignment maps eyes, nose and mouth onto a face seen from the front; of a profile it makes a squeezed
-    /// picture that resembles strangers as much as the person.
+    /// Frontality, 0 to 1: alignment and gallery know faces from the front, so a profile has nothing that it could be compared with.
     pub frontality: f32,
 }
 
