@@ -2,7 +2,7 @@
 //!
 //! In: a [`CameraSpec`]. Out: frames in a [`FrameSlot`] (newest wins, replaced ones are counted) and a
 //! [`CameraStatus`] to watch. Three pure rules spare work: [`gate`] which encoded pictures are decoded (what their sizes tell is in [`sizes`]), [`sampler`] how often a frame is
-//! looked at, [`stillness`] whether it shows anything new. [`supervisor::supervise`] is the task; whoever spawns it owns it. GStreamer is behind
+//! looked at, [`stillness`] whether it shows anything new (what changes and is nobody is in [`restless`]). [`supervisor::supervise`] is the task; whoever spawns it owns it. GStreamer is behind
 //! [`source::Source`] and stays in [`gst`]. Absent on purpose: faces, people, what frames are looked at for.
 
 pub mod attention;
@@ -12,6 +12,7 @@ pub mod gst;
 pub mod limits;
 pub mod networks;
 pub mod registry;
+pub mod restless;
 pub mod sampler;
 pub mod sizes;
 pub mod slot;

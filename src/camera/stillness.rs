@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::restless::Restless;
 use crate::frame::{
     Point,
     luma::{CHANGED, COLUMNS, LumaGrid, ROWS},
@@ -14,12 +15,8 @@ use crate::frame::{
 const AGAIN: Duration = Duration::from_secs(5);
 /// Each time in vain it takes twice as long, at most this.
 const AGAIN_MOST: Duration = Duration::from_secs(30);
-/// Weight of the newest picture in how restless a cell is.
-const LEARN: f32 = 0.1;
-/// A cell that changed in more than this share of pictures is restless: a clock in the picture, a lamp that blinks.
-const RESTLESS: f32 = 0.3;
-/// Restless cells are left out as long as they are few; many of them are a scene that moves. Share of all cells.
-const FEW: f32 = 0.01;
+/// Where only restless cells changed, a picture is searched this long after the last one at the earliest.
+const RESTLESS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a picture says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +25,8 @@ pub enum Judgement {
     Still,
     /// Something is elsewhere.
     Changed,
+    /// Only what is restless changed (a clock in the picture), and no search was made for a second: worth a search, but nothing moves.
+    Restless,
     /// As the last one, which was searched too long ago (or there was none).
     Due,
 }
@@ -36,9 +35,7 @@ pub enum Judgement {
 #[derive(Debug, Default)]
 pub struct Stillness {
     searched: Option<(LumaGrid, Instant)>,
-    /// The newest map, for how restless cells are.
-    last: Option<LumaGrid>,
-    restless: Vec<f32>,
+    restless: Restless,
     /// Searches without a change.
     in_vain: u32,
     /// Cells in which something may change unnoticed, since no face counts there; empty: none.
@@ -63,21 +60,25 @@ impl Stillness {
         Self { unwatched: if some { unwatched } else { Vec::new() }, ..Self::default() }
     }
 
-    /// Judges a picture. Whatever is not still is taken as searched.
-    pub fn judge(&mut self, grid: LumaGrid, now: Instant) -> Judgement {
-        self.learn(&grid);
+    /// Judges a picture; `tracked` while a face is. Whatever is not still is taken as searched.
+    pub fn judge(&mut self, grid: LumaGrid, tracked: bool, now: Instant) -> Judgement {
+        self.restless.learn(&grid, tracked, now);
         let judgement = match &self.searched {
             None => Judgement::Due,
-            Some((before, at)) => match grid.change(before).map(|cells| self.watched(cells)) {
-                Some(cells) if !self.shows_change(&cells) => {
-                    let again = AGAIN.saturating_mul(1 << self.in_vain.min(8)).min(AGAIN_MOST);
-                    if now.saturating_duration_since(*at) >= again { Judgement::Due } else { Judgement::Still }
+            Some((before, at)) => {
+                let searched = now.saturating_duration_since(*at);
+                let again = AGAIN.saturating_mul(1 << self.in_vain.min(8)).min(AGAIN_MOST);
+                match grid.change(before).map(|cells| self.changed(&cells)) {
+                    None | Some(Changed { elsewhere: true, .. }) => Judgement::Changed,
+                    _ if searched >= again => Judgement::Due,
+                    Some(Changed { restless: true, .. }) if searched >= RESTLESS_EVERY => Judgement::Restless,
+                    Some(_) => Judgement::Still,
                 }
-                _ => Judgement::Changed,
-            },
+            }
         };
         match judgement {
             Judgement::Still => return judgement,
+            Judgement::Restless => {}
             Judgement::Due => self.in_vain = self.in_vain.saturating_add(u32::from(self.searched.is_some())),
             Judgement::Changed => self.in_vain = 0,
         }
@@ -85,36 +86,20 @@ impl Stillness {
         judgement
     }
 
-    fn learn(&mut self, grid: &LumaGrid) {
-        let change = self.last.replace(grid.clone()).and_then(|before| grid.change(&before));
-        let Some(cells) = change.map(|cells| self.watched(cells)) else {
-            self.restless.clear();
-            return;
-        };
-        self.restless.resize(cells.len(), 0.0);
-        for (rate, cell) in self.restless.iter_mut().zip(&cells) {
-            *rate += LEARN * (f32::from(u8::from(*cell > CHANGED)) - *rate);
-        }
-    }
-
     /// Cells that are not watched did not change.
-    fn watched(&self, mut cells: Vec<f32>) -> Vec<f32> {
-        if self.unwatched.len() == cells.len() {
-            cells
-                .iter_mut()
-                .zip(&self.unwatched)
-                .filter(|(_, unwatched)| **unwatched)
-                .for_each(|(cell, _)| *cell = 0.0);
-        }
-        cells
+    fn changed(&self, cells: &[f32]) -> Changed {
+        let watched = |cell: usize| self.unwatched.len() != cells.len() || !self.unwatched[cell];
+        let changed = (0..cells.len()).filter(|cell| cells[*cell] > CHANGED && watched(*cell));
+        let (restless, elsewhere): (Vec<usize>, Vec<usize>) =
+            changed.partition(|cell| self.restless.is_restless(*cell));
+        Changed { restless: !restless.is_empty(), elsewhere: !elsewhere.is_empty() }
     }
+}
 
-    fn shows_change(&self, cells: &[f32]) -> bool {
-        let restless = self.restless.iter().filter(|rate| **rate > RESTLESS).count() as f32;
-        let leave_out = restless <= FEW * cells.len() as f32;
-        let is_restless = |cell: usize| self.restless.get(cell).is_some_and(|rate| *rate > RESTLESS);
-        cells.iter().enumerate().any(|(cell, by)| *by > CHANGED && !(leave_out && is_restless(cell)))
-    }
+/// Where something changed.
+struct Changed {
+    restless: bool,
+    elsewhere: bool,
 }
 
 #[cfg(test)]
@@ -138,32 +123,79 @@ mod tests {
     fn noise_is_still_a_visitor_is_not_and_nobody_waits_for_ever() {
         let (mut stillness, start) = (Stillness::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(stillness.judge(room(0, &[]), at(0)), Judgement::Due);
+        assert_eq!(stillness.judge(room(0, &[]), false, at(0)), Judgement::Due);
         for i in 1..20 {
-            assert_eq!(stillness.judge(room(i, &[]), at(i * 200)), Judgement::Still);
+            assert_eq!(stillness.judge(room(i, &[]), false, at(i * 200)), Judgement::Still);
         }
-        assert_eq!(stillness.judge(room(30, &[(300, 100, 30, 220)]), at(4000)), Judgement::Changed);
-        assert_eq!(stillness.judge(room(31, &[(300, 100, 30, 220)]), at(4200)), Judgement::Still, "stands there");
-        assert_eq!(stillness.judge(room(32, &[]), at(4400)), Judgement::Changed);
+        assert_eq!(stillness.judge(room(30, &[(300, 100, 30, 220)]), false, at(4000)), Judgement::Changed);
+        assert_eq!(
+            stillness.judge(room(31, &[(300, 100, 30, 220)]), false, at(4200)),
+            Judgement::Still,
+            "stands there"
+        );
+        assert_eq!(stillness.judge(room(32, &[]), false, at(4400)), Judgement::Changed);
         let due: Vec<_> =
-            (45..1200u64).filter(|i| stillness.judge(room(*i, &[]), at(i * 100)) == Judgement::Due).collect();
+            (45..1200u64).filter(|i| stillness.judge(room(*i, &[]), false, at(i * 100)) == Judgement::Due).collect();
         assert_eq!(due, [94, 194, 394, 694, 994], "more and more rarely while nothing changes, but never not at all");
-        assert_eq!(stillness.judge(room(31, &[(300, 100, 30, 220)]), at(120_000)), Judgement::Changed);
-        assert_eq!(stillness.judge(room(32, &[(300, 100, 30, 220)]), at(125_000)), Judgement::Due);
+        assert_eq!(stillness.judge(room(31, &[(300, 100, 30, 220)]), false, at(120_000)), Judgement::Changed);
+        assert_eq!(stillness.judge(room(32, &[(300, 100, 30, 220)]), false, at(125_000)), Judgement::Due);
+    }
+
+    /// Digits of a clock in the corner: those of the seconds change every second, the two before them every ten, those of the minutes with them.
+    fn clock(second: u64) -> [(u32, u32, u32, u8); 3] {
+        let ink = |of: u64| 60 + (of * 7919 % 150) as u8;
+        [(610, 8, 9, ink(second)), (598, 8, 9, ink(second / 10)), (574, 8, 9, ink(second / 60))]
+    }
+
+    /// Judges a noisy room with a clock, and what else there is, every so many milliseconds.
+    fn watch(
+        stillness: &mut Stillness,
+        start: Instant,
+        times: impl Iterator<Item = u64>,
+        things: &[(u32, u32, u32, u8)],
+    ) -> Vec<Judgement> {
+        let judge = |ms| {
+            let things: Vec<_> = clock(ms / 1000).iter().chain(things).copied().collect();
+            stillness.judge(room(ms, &things), false, start + Duration::from_millis(ms))
+        };
+        times.map(judge).collect()
     }
 
     #[test]
-    fn a_clock_in_the_picture_is_learnt_and_a_visitor_beside_it_is_seen() {
-        let (mut stillness, start) = (Stillness::default(), Instant::now());
-        let clock = |i: u64| (600, 8, 12, if i.is_multiple_of(2) { 20 } else { 240 });
-        let mut changed = 0;
-        for i in 0..60u64 {
-            let judged = stillness.judge(room(i, &[clock(i)]), start + Duration::from_millis(i * 100));
-            changed += usize::from(judged == Judgement::Changed);
+    fn the_time_in_the_picture_is_no_movement_at_any_rate_and_a_visitor_beside_or_before_it_is_seen() {
+        let count = |all: &[Judgement], of| all.iter().filter(|judgement| **judgement == of).count();
+        for step in [200, 1000, 2000] {
+            let (mut stillness, start) = (Stillness::default(), Instant::now());
+            watch(&mut stillness, start, (0..20_000).step_by(step), &[]);
+            let later = watch(&mut stillness, start, (20_000..200_000).step_by(step), &[]);
+            assert_eq!(count(&later, Judgement::Changed), 0, "every {step} ms");
+            let searched = count(&later, Judgement::Restless);
+            assert!((50..=180).contains(&searched), "{searched} searches, every {step} ms");
+            let beside = watch(&mut stillness, start, 200_000..200_001, &[(100, 200, 30, 10)]);
+            assert_eq!(beside, [Judgement::Changed]);
+            let gone = watch(&mut stillness, start, 202_000..202_001, &[]);
+            assert_eq!(gone, [Judgement::Changed]);
+            let before = watch(&mut stillness, start, 204_000..204_001, &[(598, 6, 20, 10)]);
+            assert_eq!(
+                before,
+                [Judgement::Restless],
+                "no larger than the clock: nothing moves, but the picture is searched"
+            );
+            let larger = watch(&mut stillness, start, 206_000..206_001, &[(598, 6, 30, 10)]);
+            assert_eq!(larger, [Judgement::Changed]);
         }
-        assert!(changed <= 6, "the clock was taken for a visitor {changed} times");
-        let both = room(90, &[clock(1), (100, 200, 30, 10)]);
-        assert_eq!(stillness.judge(both, start + Duration::from_millis(6100)), Judgement::Changed);
+    }
+
+    #[test]
+    fn who_is_tracked_teaches_nothing() {
+        let (mut stillness, start) = (Stillness::default(), Instant::now());
+        let at = |i: u64| start + Duration::from_millis(i * 500);
+        for i in 0..60 {
+            let nods = room(i, &[(300, 100, 30, if i.is_multiple_of(2) { 220 } else { 20 })]);
+            stillness.judge(nods, true, at(i));
+        }
+        assert_eq!(stillness.judge(room(60, &[]), false, at(60)), Judgement::Changed);
+        assert_eq!(stillness.judge(room(61, &[(300, 100, 30, 220)]), false, at(61)), Judgement::Changed);
     }
 
     #[test]
@@ -175,19 +207,19 @@ mod tests {
         let start = Instant::now();
         for regions in [vec![square(0.0, 0.5, false)], vec![square(0.55, 1.0, true)]] {
             let mut stillness = Stillness::within(&regions);
-            stillness.judge(room(0, &[]), start);
+            stillness.judge(room(0, &[]), false, start);
             let at = |i: u64| start + Duration::from_millis(i * 100);
             for i in 1..20 {
                 let cars = room(i, &[(400 + 10 * i as u32, 200, 40, 250)]);
-                assert_eq!(stillness.judge(cars, at(i)), Judgement::Still, "{regions:?}");
+                assert_eq!(stillness.judge(cars, false, at(i)), Judgement::Still, "{regions:?}");
             }
-            assert_eq!(stillness.judge(room(30, &[(100, 200, 30, 250)]), at(30)), Judgement::Changed);
+            assert_eq!(stillness.judge(room(30, &[(100, 200, 30, 250)]), false, at(30)), Judgement::Changed);
         }
         // A region too small for a cell is no reason to sleep for ever.
         let speck = [(0.5, 0.5), (0.501, 0.5), (0.5, 0.501)].map(|(x, y)| Point::new(x, y)).to_vec();
         let mut stillness = Stillness::within(&[Region { points: speck, exclude: false }]);
-        stillness.judge(room(0, &[]), start);
-        assert_eq!(stillness.judge(room(1, &[(100, 200, 30, 250)]), start), Judgement::Changed);
+        stillness.judge(room(0, &[]), false, start);
+        assert_eq!(stillness.judge(room(1, &[(100, 200, 30, 250)]), false, start), Judgement::Changed);
     }
 
     #[test]
@@ -195,7 +227,7 @@ mod tests {
         let (mut stillness, start) = (Stillness::default(), Instant::now());
         let last = (0..40u64).map(|i| {
             let crowd: Vec<_> = (0..30u32).map(|k| (k * 20, (k * 37 + i as u32 * 11) % 300, 20, 230)).collect();
-            stillness.judge(room(i, &crowd), start + Duration::from_millis(i * 100))
+            stillness.judge(room(i, &crowd), false, start + Duration::from_millis(i * 100))
         });
         assert_eq!(last.last(), Some(Judgement::Changed));
     }

@@ -297,7 +297,7 @@ impl<'a> Watched<'a> {
             {
                 return Some(Err(skip));
             }
-            let judgement = self.stillness.judge(LumaGrid::of(&frame.picture), now);
+            let judgement = self.stillness.judge(LumaGrid::of(&frame.picture), active, now);
             let came = !std::mem::replace(&mut self.active, active) && active;
             // Not every frame with a face in it: the camera would idle that much later after somebody left.
             if judgement == Judgement::Changed || came {

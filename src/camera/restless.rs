@@ -1,0 +1,96 @@
+//! What changes again and again and is nobody: the time of day that a camera writes into its picture, a lamp that blinks. A pure rule over
+//! coarse maps of brightness.
+
+use std::time::{Duration, Instant};
+
+use crate::frame::luma::{CHANGED, COLUMNS, LumaGrid};
+
+/// Changes within this time count once.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Cells that change together at most, share of all: a hand-width of writing. More is a scene that moves.
+const FEW: f32 = 0.01;
+/// A cell is restless that changed in more windows than this.
+const OFTEN: f32 = 2.0;
+/// A window is remembered for about this long; windows that say nothing don't count.
+const MEMORY: Duration = Duration::from_secs(120);
+/// Cells to the left and right of a restless one that belong to it: the minutes are written beside the seconds.
+const BESIDE: usize = 4;
+
+/// Learns which cells are restless.
+#[derive(Debug, Default)]
+pub struct Restless {
+    last: Option<LumaGrid>,
+    /// When the present window began.
+    since: Option<Instant>,
+    /// Cells that changed in it.
+    changed: Vec<bool>,
+    /// Windows in which each cell changed; old ones fade.
+    windows: Vec<f32>,
+    /// Restless cells and their neighbours.
+    cells: Vec<bool>,
+}
+
+impl Restless {
+    /// Takes the map of the next picture. While a face is `tracked` nothing is learnt, and nothing forgotten: whoever is there may stand before the clock.
+    pub fn learn(&mut self, grid: &LumaGrid, tracked: bool, now: Instant) {
+        let change = self.last.replace(grid.clone()).map(|before| grid.change(&before));
+        match change {
+            _ if tracked => self.since = None,
+            None => self.since = Some(now),
+            // Pictures of another size.
+            Some(None) => *self = Self { last: self.last.take(), since: Some(now), ..Self::default() },
+            Some(Some(cells)) => {
+                self.mark(&cells, now);
+            }
+        }
+    }
+
+    fn mark(&mut self, cells: &[f32], now: Instant) {
+        let since = *self.since.get_or_insert_with(|| {
+            self.changed.clear();
+            now
+        });
+        self.changed.resize(cells.len(), false);
+        self.changed.iter_mut().zip(cells).for_each(|(changed, by)| *changed |= *by > CHANGED);
+        let lasted = now.saturating_duration_since(since);
+        if lasted < WINDOW {
+            return;
+        }
+        let together = self.changed.iter().filter(|changed| **changed).count();
+        self.windows.resize(cells.len(), 0.0);
+        if together as f32 <= FEW * cells.len() as f32 {
+            let kept = (-lasted.as_secs_f32() / MEMORY.as_secs_f32()).exp();
+            for (windows, changed) in self.windows.iter_mut().zip(&self.changed) {
+                *windows = *windows * kept + f32::from(u8::from(*changed));
+            }
+            self.cells = with_neighbours(&self.windows);
+        }
+        self.changed.fill(false);
+        self.since = Some(now);
+    }
+
+    /// Whether a cell is restless, or stands beside one that is.
+    pub fn is_restless(&self, cell: usize) -> bool {
+        self.cells.get(cell).copied().unwrap_or_default()
+    }
+}
+
+/// Restless cells with those beside, above and below them; none when so many are restless that the scene is.
+fn with_neighbours(windows: &[f32]) -> Vec<bool> {
+    let restless: Vec<usize> = (0..windows.len()).filter(|cell| windows[*cell] > OFTEN).collect();
+    let mut cells = vec![false; windows.len()];
+    if restless.len() as f32 > FEW * windows.len() as f32 {
+        return cells;
+    }
+    // Narrower pictures have a cell a column; what their rows are then doesn't matter.
+    let columns = COLUMNS.min(windows.len());
+    for cell in restless {
+        let (row, column) = (cell / columns, cell % columns);
+        for row in row.saturating_sub(1)..=row + 1 {
+            for column in column.saturating_sub(BESIDE)..=(column + BESIDE).min(columns - 1) {
+                cells.get_mut(row * columns + column).into_iter().for_each(|near| *near = true);
+            }
+        }
+    }
+    cells
+}
