@@ -5,6 +5,10 @@ use std::time::Duration;
 use image::{RgbImage, imageops};
 
 use super::scene::{Actor, Background, CardShape, Scene};
+use crate::frame::lettering;
+
+/// Height of a camera's own writing, in parts of the picture's.
+const WRITING: f32 = 0.035;
 
 /// A card scaled to the largest size it is shown at, with its opacity.
 struct Card {
@@ -41,6 +45,31 @@ impl<'a> Painter<'a> {
                 pixel.iter_mut().for_each(|channel| *channel = channel.saturating_add_signed(*off));
             }
         }
+        if self.scene.clock {
+            write_time(at, pixels, self.scene.size);
+        }
+    }
+}
+
+/// Date and time, white with a shadow. Cameras write them behind the sensor: no noise.
+fn write_time(at: Duration, pixels: &mut [u8], (width, height): (u32, u32)) {
+    let second = at.as_secs();
+    let text = format!("2026-01-05 {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60);
+    let wanted = ((height as f32 * WRITING) as u32).max(1);
+    let drawn = lettering::line_height(wanted);
+    // The font ends at 32 pixels; dots of larger writing are squares.
+    let dot = (wanted as f32 / drawn as f32).round().max(1.0) as i64;
+    let corner = i64::from(wanted / 2);
+    for (shift, color) in [(dot, 16), (0, 235)] {
+        lettering::each_dot(&text, wanted, |x, y, strength| {
+            for (dx, dy) in (0..dot * dot).map(|i| (i % dot, i / dot)) {
+                let (x, y) = (corner + x * dot + dx + shift, corner + y * dot + dy + shift);
+                if strength > 127 && x < i64::from(width) && y < i64::from(height) {
+                    let start = (y as usize * width as usize + x as usize) * 3;
+                    pixels[start..start + 3].fill(color);
+                }
+            }
+        });
     }
 }
 
@@ -136,6 +165,29 @@ fn blend(frame: &mut [u8], size: (u32, u32), card: &Card, rectangle: [f32; 4]) {
                 let mixed = (high * (256 - wy) + low * wy) >> 16;
                 *value = ((mixed * a + u32::from(*value) * (255 - a)) / 255) as u8;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_changes_by_the_second_and_nothing_beside_it() {
+        for size in [(640, 360), (1920, 1080), (40, 20)] {
+            let scene = Scene::new(size, 25, Duration::from_secs(90)).clock();
+            let painter = Painter::new(&scene);
+            let picture = |ms| {
+                let mut image = RgbImage::new(size.0, size.1);
+                painter.draw(Duration::from_millis(ms), &mut image);
+                image
+            };
+            let (first, same, next) = (picture(59_000), picture(59_960), picture(60_000));
+            assert_eq!(first, same);
+            let changed: Vec<_> = first.enumerate_pixels().filter(|(x, y, p)| next.get_pixel(*x, *y) != *p).collect();
+            let inside = |(x, y, _): &(u32, u32, _)| *x < size.0 / 2 && *y <= size.1 / 10;
+            assert!(changed.iter().all(inside) && (size.0 < 640 || changed.len() > 50), "{size:?}: {}", changed.len());
         }
     }
 }

@@ -104,6 +104,8 @@ pub struct Scene {
     pub background: Background,
     /// Noise of the sensor: most grey levels that a pixel is off by, the same for its three channels; 0 for none.
     pub noise: u8,
+    /// Whether date and time stand in the left upper corner, as most cameras write them; the loop begins at midnight.
+    pub clock: bool,
     /// Who comes; later ones are in front.
     pub actors: Vec<Actor>,
 }
@@ -111,7 +113,8 @@ pub struct Scene {
 impl Scene {
     /// An empty scene on a light grey background.
     pub fn new(size: (u32, u32), fps: u32, duration: Duration) -> Self {
-        Self { size, fps, duration, background: Background::Plain([170, 174, 177]), noise: 0, actors: Vec::new() }
+        let background = Background::Plain([170, 174, 177]);
+        Self { size, fps, duration, background, noise: 0, clock: false, actors: Vec::new() }
     }
 
     /// With this background.
@@ -123,6 +126,12 @@ impl Scene {
     /// With a noisy sensor.
     pub fn noise(mut self, levels: u8) -> Self {
         self.noise = levels;
+        self
+    }
+
+    /// With the time in the picture.
+    pub fn clock(mut self) -> Self {
+        self.clock = true;
         self
     }
 

@@ -9,8 +9,13 @@ use visage::{
         spec::{SamplingPolicy, TlsPolicy, Transport, parse_url},
     },
     frame::{Decoded, Frame},
-    simulator::{Actor, CardShape, Codec, Scene, SimCamera, SimSource, Simulator, SimulatorSettings, Waypoint},
+    proto::v1::CameraState,
+    simulator::{
+        Actor, Bitrate, CardShape, Codec, Scene, SimCamera, SimSource, Simulator, SimulatorSettings, Waypoint,
+    },
 };
+
+use crate::support::Server;
 
 const FPS: u32 = 25;
 
@@ -123,5 +128,28 @@ async fn whoever_wakes_it_gets_everything_since_the_last_frame_seen() {
     let (last, live) = (late[late.len() - 1], woken[woken.len() - 1].pts.unwrap());
     assert!(live - last <= Duration::from_millis(400), "a gap before the live ones: {:?}", live - last);
     source.close().await;
+    simulator.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_camera_that_writes_the_time_into_its_picture_idles() {
+    let dir = tempfile::tempdir().unwrap();
+    let scene = Scene::new((640, 360), FPS, Duration::from_secs(60)).noise(6).clock();
+    let camera = SimCamera { bitrate: Some(Bitrate::AtMost(1000)), ..SimCamera::new("room", SimSource::Scene(scene)) };
+    let simulator = Simulator::start(SimulatorSettings { cameras: vec![camera], ..Default::default() }).unwrap();
+    let server = Server::start(dir.path()).await;
+    server.add_camera("room", &simulator.url("room")).await;
+    server.camera_in("room", CameraState::Streaming).await;
+    // Known after a while, and idle from then on: for 15 s no picture but key frames, each of them with another second in it.
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    let before = server.camera_in("room", CameraState::Streaming).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let after = server.camera_in("room", CameraState::Streaming).await;
+    let idle = after.frames_skipped["idle"] - before.frames_skipped["idle"];
+    assert!(before.key_frames_only && after.key_frames_only && idle > 300, "{idle} of 375: {before:?} {after:?}");
+    assert_eq!(before.wakes, after.wakes);
+    let searched = after.frames_sampled - before.frames_sampled;
+    assert!(searched >= 2, "whoever stands before the clock is looked for: {searched}");
+    server.stop().await;
     simulator.stop();
 }

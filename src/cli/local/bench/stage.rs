@@ -154,6 +154,7 @@ fn room(encoding: Encoding, duration: Duration) -> Scene {
     Scene::new(encoding.size, encoding.fps, duration)
         .background(Background::Gradient { top: [150, 156, 160], bottom: [92, 97, 100] })
         .noise(NOISE)
+        .clock()
 }
 
 /// Somebody who walks in from the left, lingers, and leaves to the right.
