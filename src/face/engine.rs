@@ -13,6 +13,7 @@ use super::{
     job::{Buffers, FaceJob, Pair, Work},
     quality,
     retinaface::RetinaFace,
+    search::Window,
     tiling,
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
         scale::{self, Part},
     },
     inference::{
-        Environment, InferenceSettings, NetworkError, OrtSession, Plan, Tiling, environment,
+        Environment, InferenceSettings, NetworkError, OrtSession, Plan, Provider, Tiling, environment,
         manifest::{CropRecipe, LoadedModel, ModelEntry},
         plan,
         provider::{self, Chosen},
@@ -148,6 +149,27 @@ impl FaceEngine {
         self.detect_in(picture, min_score, self.0.settings.tiling == Tiling::All).await
     }
 
+    /// Faces of a window of a camera frame, as [`FaceEngine::detect`].
+    ///
+    /// # Errors
+    /// As for whole frames.
+    pub async fn detect_within(
+        &self,
+        picture: &Picture,
+        window: Window,
+        min_score: Option<f32>,
+    ) -> Result<Vec<Detection>, FaceError> {
+        self.ask(picture, window, min_score.unwrap_or(self.0.settings.min_score)).await
+    }
+
+    /// Longer side of the detector's input where parts of camera frames may be searched ([`super::search`]); `None` where all are searched as a
+    /// whole: a graphics card is quicker with several frames of one size.
+    pub fn searches_parts(&self) -> Option<u32> {
+        let settings = &self.0.settings;
+        let may = settings.search_parts && settings.tiling != Tiling::All && self.0.chosen.provider == Provider::Cpu;
+        may.then_some(settings.detector_size)
+    }
+
     /// Faces of a still picture, as [`FaceEngine::detect`]; tiles are looked at unless the setting is [`Tiling::Off`].
     ///
     /// # Errors
@@ -195,6 +217,11 @@ impl FaceEngine {
         min_score: f32,
     ) -> Result<Vec<Detection>, FaceError> {
         let size = scale::fitted(part.width, part.height, side);
+        self.ask(picture, Window { part, size }, min_score).await
+    }
+
+    async fn ask(&self, picture: &Picture, window: Window, min_score: f32) -> Result<Vec<Detection>, FaceError> {
+        let Window { part, size } = window;
         let (reply, answer) = oneshot::channel();
         self.submit(picture, Work::Detect { size, part, min_score, reply })?;
         answer.await.unwrap_or_else(|_| Err(self.failed(&self.0.detector)))

@@ -14,6 +14,7 @@ pub mod liveness;
 pub mod quality;
 pub mod refine;
 pub mod retinaface;
+pub mod search;
 pub mod tiling;
 
 pub use detection::{Detection, Landmarks};

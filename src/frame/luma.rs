@@ -66,6 +66,12 @@ impl LumaGrid {
         Some(apart)
     }
 
+    /// Takes some cells of a map of the same size.
+    pub fn take_from(&mut self, other: &Self, which: impl Fn(usize) -> bool) {
+        let cells = self.0.iter_mut().zip(&other.0).enumerate();
+        cells.filter(|(cell, _)| which(*cell)).for_each(|(_, (ours, theirs))| *ours = *theirs);
+    }
+
     /// Whether the camera looks elsewhere than a moment `before`: it was turned at once, or the video was cut. Light that changes, a
     /// pan, and people who come near are no other view.
     pub fn is_another_view(&self, before: &Self) -> bool {

@@ -145,6 +145,9 @@ pub struct InferenceSettings {
     pub min_score: f32,
     /// Where pictures are looked at in tiles besides the whole, to find smaller faces.
     pub tiling: Tiling,
+    /// Whether camera frames are searched around what changed and around the faces that are there, and as a whole once a second only. On a
+    /// CPU without tiles; elsewhere frames are always searched as a whole.
+    pub search_parts: bool,
     /// CUDA device number.
     pub device: u32,
 }
@@ -162,6 +165,7 @@ impl Default for InferenceSettings {
             detector_size: 640,
             min_score: 0.8,
             tiling: Tiling::Stills,
+            search_parts: true,
             device: 0,
         }
     }

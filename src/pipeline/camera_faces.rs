@@ -18,7 +18,7 @@ use super::{
 use crate::{
     camera::CameraSpec,
     event::EventKind,
-    face::{Detection, Embedding, FaceEngine, FaceError, Quality},
+    face::{Detection, Embedding, FaceEngine, FaceError, Quality, search::Search},
     frame::{
         Frame, Point,
         luma::{LumaGrid, View},
@@ -68,6 +68,7 @@ pub(super) struct CameraFaces {
     held: Vec<Held>,
     newest: Option<Newest>,
     view: View,
+    search: Search,
     /// State of the gallery when the faces in view were last compared with it.
     gallery_revision: u64,
     complained: Option<Instant>,
@@ -79,8 +80,8 @@ impl CameraFaces {
         let gallery_revision = parts.gallery.revision();
         let (live, held) = (BTreeMap::new(), Vec::new());
         let engine = parts.engine.now();
-        let (newest, view, complained) = (None, View::default(), None);
-        Self { parts, engine, spec, main, tracker, live, held, newest, view, gallery_revision, complained }
+        let (newest, view, search, complained) = (None, View::default(), Search::default(), None);
+        Self { parts, engine, spec, main, tracker, live, held, newest, view, search, gallery_revision, complained }
     }
 
     /// The camera as it is registered now.
@@ -97,7 +98,8 @@ impl CameraFaces {
     pub(super) async fn look_at(&mut self, frame: Frame, shared: &LoopShared) -> Vec<Draft> {
         let mut events = self.follow_model();
         let asked = Instant::now();
-        let found = match self.engine.detect(&frame.picture, Some(self.parts.track.low_score)).await {
+        let grid = LumaGrid::of(&frame.picture);
+        let found = match self.search(&frame, &grid).await {
             Ok(found) => found,
             Err(FaceError::Stopped) => return events,
             Err(error) => {
@@ -116,7 +118,7 @@ impl CameraFaces {
         let everybody: Arc<[Detection]> = found.as_slice().into();
         let detections = self.wanted(found, size);
         shared.found(detections.len());
-        if self.view.moves_to(LumaGrid::of(&frame.picture)) {
+        if self.view.moves_to(grid) {
             // A face at the place of another is nobody who moved there. Who is in the new view, too, is known by the looks and goes on.
             let ended = self.tracker.finish();
             events.extend(self.end(ended, at).await);
@@ -145,6 +147,33 @@ impl CameraFaces {
         events.extend(told);
         events.extend(gone);
         events
+    }
+
+    /// Faces of a frame, which is searched in the parts that may have changed, or as a whole. The list is complete either way.
+    async fn search(&mut self, frame: &Frame, grid: &LumaGrid) -> Result<Vec<Detection>, FaceError> {
+        let (picture, size, at) = (&frame.picture, (frame.picture.width(), frame.picture.height()), frame.arrived);
+        let least = Some(self.parts.track.low_score);
+        let mut windows = self.engine.searches_parts().and_then(|side| {
+            let expected = self.tracker.expected(at);
+            self.search.windows(grid, size, &expected, side, at)
+        });
+        let mut found = Vec::new();
+        for window in windows.clone().unwrap_or_default() {
+            let here = self.engine.detect_within(picture, window, least).await?;
+            if here.iter().any(|face| window.cuts(&face.bbox, size)) {
+                // Somebody whom nobody expected there.
+                windows = None;
+                break;
+            }
+            found.extend(here);
+        }
+        match windows {
+            Some(_) => found.sort_by(|a, b| b.score.total_cmp(&a.score)),
+            None => found = self.engine.detect(picture, least).await?,
+        }
+        telemetry::searched(&self.spec.id, windows.is_some());
+        self.search.searched(grid, size, windows.as_deref(), found.iter().map(|face| face.bbox), at);
+        Ok(found)
     }
 
     /// Tracks whose time is over no longer wait to be an appearance that goes on; whether there are any.

@@ -13,6 +13,12 @@ pub fn frame_looked_at(camera: &CameraId, took: Duration) {
     all().detection.of(camera.as_str(), |h| h.observe(took.as_secs_f64()));
 }
 
+/// A frame was searched for faces, in parts or as a whole.
+pub fn searched(camera: &CameraId, in_parts: bool) {
+    let extent = if in_parts { "parts" } else { "whole" };
+    all().searched.with(camera.as_str(), [extent, ""], Counter::inc);
+}
+
 /// `count` more frames arrived.
 pub fn frames_received(camera: &CameraId, count: u64) {
     all().frames_received.of(camera.as_str(), |c| c.inc_by(count));

@@ -46,6 +46,7 @@ pub(super) struct Metrics {
     catalogue: Catalogue,
     // cameras
     pub(super) frames: Series<Counter>,
+    pub(super) searched: Series<Counter>,
     pub(super) frames_received: Series<Counter>,
     pub(super) frames_skipped: Series<Counter>,
     pub(super) detection: Series<Histogram<Seconds>>,
@@ -141,6 +142,11 @@ impl Metrics {
         build.of(env!("CARGO_PKG_VERSION"), |g| g.set(1.0));
         let metrics = Self {
             frames: c.by(&["camera"], "visage_frames_total", "Frames searched for faces."),
+            searched: c.by(
+                &["camera", "extent"],
+                "visage_searches_total",
+                "Searches of frames for faces: in parts, where no more had changed, or as a whole.",
+            ),
             frames_received: c.by(&["camera"], "visage_frames_received_total", "Frames that arrived, decoded or not."),
             frames_skipped: c.by(
                 &["camera", "reason"],

@@ -15,7 +15,7 @@ mod work;
 
 pub use camera::{
     active_tracks, camera_off, camera_restarted, camera_up, cut_from, embedded, event, faces, forget_camera,
-    frame_looked_at, frames_received, frames_skipped, reconnects,
+    frame_looked_at, frames_received, frames_skipped, reconnects, searched,
 };
 pub use faces::{Match, Outcome, Seen, decided, seen};
 pub use metrics::{CONTENT_TYPE, catalogue, render, start};

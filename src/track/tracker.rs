@@ -208,6 +208,12 @@ impl Tracker {
         self.live.iter().filter(|t| t.misses > 0).filter_map(|t| Some((t.id.as_ref()?, t.last_seen)))
     }
 
+    /// Where the faces of all tracks, those that are not yet sure included, should be at a capture time.
+    pub fn expected(&self, at: Timestamp) -> Vec<BBox> {
+        let passed = self.last_step.map_or(0.0, |last| seconds_between(last, at).max(0.0));
+        self.live.iter().map(|track| track.motion.predict(self.clock + passed)).collect()
+    }
+
     /// Goes on with a track that was lost or that ended lately: the live track `new` takes the id, first time and hits of `old`, and
     /// the id `new` is gone. False, and nothing changes, when `old` is seen now or not remembered, or `new` is not live.
     ///
