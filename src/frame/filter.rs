@@ -119,7 +119,7 @@ impl Filter {
 }
 
 /// Filters that are kept: cameras of several sizes, and tiles beside whole pictures, take turns.
-const KEPT: usize = 16;
+const KEPT: usize = 96;
 
 /// The filters used last, each with the number of the call that asked for it last.
 #[derive(Default)]

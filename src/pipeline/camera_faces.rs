@@ -31,6 +31,7 @@ use crate::{
     track::{Tracker, appearance::APPEAR_WITHIN_MS},
 };
 
+mod searching;
 mod turns;
 use turns::Held;
 
@@ -147,33 +148,6 @@ impl CameraFaces {
         events.extend(told);
         events.extend(gone);
         events
-    }
-
-    /// Faces of a frame, which is searched in the parts that may have changed, or as a whole. The list is complete either way.
-    async fn search(&mut self, frame: &Frame, grid: &LumaGrid) -> Result<Vec<Detection>, FaceError> {
-        let (picture, size, at) = (&frame.picture, (frame.picture.width(), frame.picture.height()), frame.arrived);
-        let least = Some(self.parts.track.low_score);
-        let mut windows = self.engine.searches_parts().and_then(|side| {
-            let expected = self.tracker.expected(at);
-            self.search.windows(grid, size, &expected, side, at)
-        });
-        let mut found = Vec::new();
-        for window in windows.clone().unwrap_or_default() {
-            let here = self.engine.detect_within(picture, window, least).await?;
-            if here.iter().any(|face| window.cuts(&face.bbox, size)) {
-                // Somebody whom nobody expected there.
-                windows = None;
-                break;
-            }
-            found.extend(here);
-        }
-        match windows {
-            Some(_) => found.sort_by(|a, b| b.score.total_cmp(&a.score)),
-            None => found = self.engine.detect(picture, least).await?,
-        }
-        telemetry::searched(&self.spec.id, windows.is_some());
-        self.search.searched(grid, size, windows.as_deref(), found.iter().map(|face| face.bbox), at);
-        Ok(found)
     }
 
     /// Tracks whose time is over no longer wait to be an appearance that goes on; whether there are any.

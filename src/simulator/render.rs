@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use image::{RgbImage, imageops};
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
 
 use super::scene::{Actor, Background, CardShape, Scene};
-use crate::frame::lettering;
 
 /// Height of a camera's own writing, in parts of the picture's.
 const WRITING: f32 = 0.035;
@@ -55,21 +55,27 @@ impl<'a> Painter<'a> {
 fn write_time(at: Duration, pixels: &mut [u8], (width, height): (u32, u32)) {
     let second = at.as_secs();
     let text = format!("2026-01-05 {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60);
-    let wanted = ((height as f32 * WRITING) as u32).max(1);
-    let drawn = lettering::line_height(wanted);
+    let wanted = height as f32 * WRITING;
+    let drawn = if wanted < 24.0 { RasterHeight::Size16 } else { RasterHeight::Size32 };
     // The font ends at 32 pixels; dots of larger writing are squares.
-    let dot = (wanted as f32 / drawn as f32).round().max(1.0) as i64;
-    let corner = i64::from(wanted / 2);
+    let dot = (wanted / drawn.val() as f32).round().max(1.0) as usize;
+    let corner = wanted as usize / 2;
+    let (width, height) = (width as usize, height as usize);
     for (shift, color) in [(dot, 16), (0, 235)] {
-        lettering::each_dot(&text, wanted, |x, y, strength| {
-            for (dx, dy) in (0..dot * dot).map(|i| (i % dot, i / dot)) {
-                let (x, y) = (corner + x * dot + dx + shift, corner + y * dot + dy + shift);
-                if strength > 127 && x < i64::from(width) && y < i64::from(height) {
-                    let start = (y as usize * width as usize + x as usize) * 3;
-                    pixels[start..start + 3].fill(color);
+        let mut left = corner + shift;
+        for glyph in text.chars().filter_map(|c| get_raster(c, FontWeight::Bold, drawn)) {
+            for (row, line) in glyph.rows().enumerate() {
+                for (column, _) in line.iter().enumerate().filter(|(_, strength)| **strength > 127) {
+                    let (x, y) = (left + column * dot, corner + shift + row * dot);
+                    for (x, y) in (0..dot * dot).map(|i| (x + i % dot, y + i / dot)) {
+                        if x < width && y < height {
+                            pixels[(y * width + x) * 3..][..3].fill(color);
+                        }
+                    }
                 }
             }
-        });
+            left += glyph.width() * dot;
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use visage::{
     },
 };
 
-use crate::support::Server;
+use crate::support::{Server, http_get};
 
 const FPS: u32 = 25;
 
@@ -150,6 +150,12 @@ async fn a_camera_that_writes_the_time_into_its_picture_idles() {
     assert_eq!(before.wakes, after.wakes);
     let searched = after.frames_sampled - before.frames_sampled;
     assert!(searched >= 2, "whoever stands before the clock is looked for: {searched}");
+    let metrics = http_get(server.http, "/metrics").await;
+    let in_parts = r#"visage_searches_total{camera="room",extent="parts"}"#;
+    assert!(
+        metrics.lines().any(|line| line.starts_with(in_parts)),
+        "a clock is no reason to search the whole: {metrics}"
+    );
     server.stop().await;
     simulator.stop();
 }
