@@ -19,10 +19,12 @@ use squares::{FIXED, STEP, Wanted};
 
 /// Parts that cost more than this share of a frame save too little.
 const LARGE: f32 = 0.7;
-/// The whole is searched this long after the last time, while faces are there: nobody who was overlooked stays so …
+/// The whole is searched this long after the last time, while faces are there or something moves: nobody who was overlooked stays so …
 const WHOLE_EVERY: Duration = Duration::from_secs(1);
-/// … and while none is.
+/// … and while neither is so.
 const WHOLE_EVERY_EMPTY: Duration = Duration::from_secs(10);
+/// More than this share of the cells is movement; less may be a clock in the picture.
+const FEW: f32 = 0.01;
 /// So near to an inner edge, pixels of the input, a box is cut off there.
 const NEAR_EDGE: f32 = 2.0;
 
@@ -78,7 +80,10 @@ impl Search {
         at: Timestamp,
     ) -> Option<Vec<Window>> {
         let (seen, whole) = (self.seen.as_ref()?, self.whole?);
-        let every = if expected.is_empty() && self.found.is_empty() { WHOLE_EVERY_EMPTY } else { WHOLE_EVERY };
+        let changed = cells(grid, seen, frame)?;
+        let moves = changed.len() as f32 > FEW * (COLUMNS * ROWS) as f32;
+        let empty = expected.is_empty() && self.found.is_empty() && !moves;
+        let every = if empty { WHOLE_EVERY_EMPTY } else { WHOLE_EVERY };
         // A clock that was set back says nothing.
         let since = at.duration_since(whole);
         if frame != self.frame || since.is_negative() || since.unsigned_abs() >= every {
@@ -87,7 +92,6 @@ impl Search {
         let input = scale::fitted(frame.0, frame.1, side);
         let scale = (input.0 as f32 / frame.0.max(1) as f32, input.1 as f32 / frame.1.max(1) as f32);
         let mut wanted = Wanted::new(input);
-        let changed = cells(grid, seen, frame)?;
         for place in changed.iter().chain(expected).chain(&self.found) {
             wanted.mark(place, scale);
         }
@@ -225,6 +229,13 @@ mod tests {
         );
         assert!(empty.windows(&room(&[(900, 480, 60, 220)]), HD, &[], 640, at(9990)).is_some());
         assert_eq!(empty.windows(&room(&[(900, 480, 60, 220)]), HD, &[], 640, at(10_000)), None);
+        let large = room(&[(900, 480, 240, 220)]);
+        assert!(empty.windows(&large, HD, &[], 640, at(990)).is_some());
+        assert_eq!(
+            empty.windows(&large, HD, &[], 640, at(1000)),
+            None,
+            "somebody may be there whose face was not seen yet"
+        );
     }
 
     #[test]
