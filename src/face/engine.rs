@@ -163,7 +163,7 @@ impl FaceEngine {
     }
 
     /// Longer side of the detector's input where parts of camera frames may be searched ([`super::search`]); `None` where all are searched as a
-    /// whole: a graphics card is quicker with several frames of one size.
+    /// whole: on a graphics card frames of one size run together.
     pub fn searches_parts(&self) -> Option<u32> {
         let settings = &self.0.settings;
         let may = settings.search_parts && settings.tiling != Tiling::All && self.0.chosen.provider == Provider::Cpu;

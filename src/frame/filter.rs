@@ -118,7 +118,7 @@ impl Filter {
     }
 }
 
-/// Filters that are kept: cameras of several sizes, and tiles beside whole pictures, take turns.
+/// Filters that are kept: cameras of several sizes, parts and tiles beside whole pictures take turns; a size of frame has up to 64 parts' edges.
 const KEPT: usize = 96;
 
 /// The filters used last, each with the number of the call that asked for it last.
