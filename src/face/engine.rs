@@ -12,7 +12,7 @@ use super::{
     Detection, Embedding, Quality, alignment,
     job::{Buffers, FaceJob, Pair, Work},
     quality,
-    retinaface::RetinaFace,
+    retinaface::{self, RetinaFace},
     search::Window,
     tiling,
 };
@@ -22,7 +22,7 @@ use crate::{
         scale::{self, Part},
     },
     inference::{
-        Environment, InferenceSettings, NetworkError, OrtSession, Plan, Provider, Tiling, environment,
+        Environment, GraphSource, InferenceSettings, NetworkError, OrtSession, Plan, Provider, Tiling, environment,
         manifest::{CropRecipe, LoadedModel, ModelEntry},
         plan,
         provider::{self, Chosen},
@@ -65,6 +65,7 @@ struct Inner {
     settings: InferenceSettings,
     plan: Plan,
     chosen: Chosen,
+    detector_graph: GraphSource,
 }
 
 /// Runs the detector and the embedder. Cheap to clone.
@@ -108,19 +109,20 @@ impl FaceEngine {
         if embedder.entry.embedder.is_none() {
             return Err(wrong(&embedder, "embedder"));
         }
-        let (settings, plan, chosen) = planned(&environment, settings, &detector)?;
+        let Planned { settings, plan, chosen, graph } = planned(&environment, settings, &detector, &decoding)?;
         let (detector_entry, embedder_entry) = (Arc::new(detector.entry), Arc::new(embedder.entry));
-        let load = |path: &Path, entry: &ModelEntry| {
-            OrtSession::load(&environment, path, &settings).map_err(|e| refused(entry, e))
+        let load = |graph: &GraphSource, entry: &ModelEntry| {
+            OrtSession::load(&environment, graph, &settings).map_err(|e| refused(entry, e))
         };
-        let liveness = liveness.map(|model| (model.path, Arc::new(model.entry)));
+        let liveness = liveness.map(|model| (GraphSource::from(model.path.as_path()), Arc::new(model.entry)));
+        let embedder = GraphSource::from(embedder.path.as_path());
         let mut pairs = Vec::with_capacity(settings.workers);
         for _ in 0..settings.workers {
             pairs.push(Pair {
-                detector: load(&detector.path, &detector_entry)?,
-                embedder: load(&embedder.path, &embedder_entry)?,
+                detector: load(&graph, &detector_entry)?,
+                embedder: load(&embedder, &embedder_entry)?,
                 liveness: match &liveness {
-                    Some((path, entry)) => Some((load(path, entry)?, entry.clone())),
+                    Some((graph, entry)) => Some((load(graph, entry)?, entry.clone())),
                     None => None,
                 },
                 decoding: decoding.clone(),
@@ -137,7 +139,16 @@ impl FaceEngine {
         let workers = Workers::start("inference", pairs, rule).map_err(|e| FaceError::Runtime(e.to_string()))?;
         let (detector, embedder) = (detector_entry, embedder_entry);
         let liveness = liveness.map(|(_, entry)| entry);
-        Ok(Self(Arc::new(Inner { workers, detector, embedder, liveness, settings, plan, chosen })))
+        Ok(Self(Arc::new(Inner {
+            workers,
+            detector,
+            embedder,
+            liveness,
+            settings,
+            plan,
+            chosen,
+            detector_graph: graph,
+        })))
     }
 
     /// Faces of a camera frame in its own pixels, highest score first. `min_score` overrides the setting. Tiles are looked at where the
@@ -296,6 +307,11 @@ impl FaceEngine {
         &self.0.detector
     }
 
+    /// The graph that detects: the model's file, or what [`retinaface::graph`] made of it.
+    pub fn detector_graph(&self) -> &GraphSource {
+        &self.0.detector_graph
+    }
+
     /// The embedder's description; its `embedder` part is always there.
     pub fn embedder(&self) -> &ModelEntry {
         &self.0.embedder
@@ -355,27 +371,38 @@ impl FaceEngine {
     }
 }
 
+/// What a start decides before sessions are loaded: settings without zeros, why so, the provider, and the graph that detects.
+struct Planned {
+    settings: InferenceSettings,
+    plan: Plan,
+    chosen: Chosen,
+    graph: GraphSource,
+}
+
 /// The provider chosen, and zeros replaced by the plan: what the settings leave open is tried out for a moment.
 fn planned(
     environment: &Environment,
     settings: &InferenceSettings,
     detector: &LoadedModel,
-) -> Result<(InferenceSettings, Plan, Chosen), FaceError> {
+    decoding: &RetinaFace,
+) -> Result<Planned, FaceError> {
     let on = |provider| InferenceSettings { provider, ..settings.clone() };
-    let attempt = |provider| OrtSession::load(environment, &detector.path, &on(provider)).map(drop);
+    let file = GraphSource::from(detector.path.as_path());
+    let attempt = |provider| OrtSession::load(environment, &file, &on(provider)).map(drop);
     let chosen = provider::choose(settings.provider, attempt).map_err(|e| refused(&detector.entry, e))?;
     if !chosen.fallback.is_empty() {
         tracing::warn!(reason = %chosen.fallback, "the networks run on the CPU, although inference.provider is \"auto\"");
     }
     telemetry::inference_provider(chosen.provider.name(), !chosen.fallback.is_empty());
     let settings = on(chosen.provider);
+    let graph = retinaface::graph(environment, file, &settings, decoding, &detector.entry.input);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let ways = plan::ways(&settings, chosen.provider, cores);
     let layout = detector.entry.input.layout;
     let trials = if ways.is_empty() {
         Vec::new()
     } else {
-        trial::tried(environment, &detector.path, layout, &settings, &ways).map_err(|e| refused(&detector.entry, e))?
+        trial::tried(environment, &graph, layout, &settings, &ways).map_err(|e| refused(&detector.entry, e))?
     };
     let plan = plan::decide(&settings, chosen.provider, cores, trials);
     tracing::info!(
@@ -393,7 +420,7 @@ fn planned(
         max_batch: plan.max_batch,
         ..settings
     };
-    Ok((settings, plan, chosen))
+    Ok(Planned { settings, plan, chosen, graph })
 }
 
 /// Why a network could not be loaded, for whoever starts the engine.

@@ -1,19 +1,23 @@
 //! Networks as functions of tensors; knows neither faces nor cameras.
 //!
 //! In: tensors from callers, each with a slot. Out: tensors. [`manifest`] says what each model expects, [`batch`] is the pure rule of
-//! what runs together, [`worker`] are the threads that own sessions, [`ort`] is the one place for ONNX Runtime. [`provider`] says what runs
+//! what runs together, [`onnx`] reads and writes graphs, [`widen`] makes narrow layers of one quick, [`worker`] are the threads that own sessions, [`ort`] is the one place for ONNX Runtime. [`provider`] says what runs
 //! them, [`plan`] with how many threads, from what [`trial`] measured.
 
 pub mod batch;
+pub mod graph;
 pub mod manifest;
+pub(crate) mod onnx;
 pub mod ort;
 pub mod plan;
 pub mod provider;
 pub mod trial;
+pub mod widen;
 pub mod worker;
 
 use self::manifest::Layout;
 pub use self::{
+    graph::GraphSource,
     ort::{Environment, OrtSession, environment, version as runtime_version},
     plan::Plan,
     provider::Provider,
@@ -148,6 +152,8 @@ pub struct InferenceSettings {
     /// Whether camera frames are searched around what changed and around the faces that are there, and as a whole once a second only. On a
     /// CPU without tiles; elsewhere frames are always searched as a whole.
     pub search_parts: bool,
+    /// Whether the detector's graph is rewritten for the CPU when it is loaded ([`crate::face::retinaface::graph`]): the same answers, sooner.
+    pub rewrite_detector: bool,
     /// CUDA device number.
     pub device: u32,
 }
@@ -166,6 +172,7 @@ impl Default for InferenceSettings {
             min_score: 0.8,
             tiling: Tiling::Stills,
             search_parts: true,
+            rewrite_detector: true,
             device: 0,
         }
     }

@@ -1,14 +1,13 @@
 //! Ways to run a network, tried out for a moment: what [`super::plan`] decides on.
 
 use std::{
-    path::{Path, PathBuf},
     sync::{Barrier, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    InferenceSettings, Input, Network, NetworkError, OrtSession, Provider,
+    GraphSource, InferenceSettings, Input, Network, NetworkError, OrtSession, Provider,
     manifest::Layout,
     ort::Environment,
     plan::{Trial, Way},
@@ -24,7 +23,7 @@ const ROUNDS: usize = 3;
 /// A network, a provider and an input size: trials of the same are not repeated, least of all beside cameras that are being watched.
 #[derive(PartialEq)]
 struct Subject {
-    path: PathBuf,
+    graph: GraphSource,
     provider: Provider,
     device: u32,
     size: u32,
@@ -40,14 +39,14 @@ static LAST: Mutex<Option<(Subject, Vec<Trial>)>> = Mutex::new(None);
 /// When a session can't be loaded or run.
 pub fn tried(
     environment: &Environment,
-    path: &Path,
+    graph: &GraphSource,
     layout: Layout,
     settings: &InferenceSettings,
     ways: &[Way],
 ) -> Result<Vec<Trial>, NetworkError> {
     // A size without a limit (`original`) is tried at a common one.
     let (provider, device, size) = (settings.provider, settings.device, settings.detector_size.min(LARGEST));
-    let subject = Subject { path: path.to_owned(), provider, device, size };
+    let subject = Subject { graph: graph.clone(), provider, device, size };
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, trials)) = last.as_ref().filter(|(known, trials)| *known == subject && trials.len() == ways.len()) {
         return Ok(trials.clone());
@@ -58,7 +57,7 @@ pub fn tried(
         let mut input = Input::default();
         input.shape_for(way.batch, (size, (size * 9 / 16).max(1)), layout);
         let sessions = (0..way.sessions).map(|_| {
-            let mut session = OrtSession::load(environment, path, &settings)?;
+            let mut session = OrtSession::load(environment, graph, &settings)?;
             // The first run of a shape plans its memory.
             session.run(&input, &mut |_| Ok(()))?;
             Ok(session)
@@ -111,6 +110,8 @@ fn together(sessions: &mut [OrtSession], input: &Input) -> Result<(Vec<f64>, f64
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::inference::environment;
 
@@ -123,13 +124,16 @@ mod tests {
             crate::telemetry::skipped("ONNX Runtime or retinaface-mnet025 is not here; run `make test`");
             return;
         }
-        let environment = environment(&library).unwrap();
+        let (environment, model) = (environment(&library).unwrap(), GraphSource::from(model.as_path()));
         let settings = InferenceSettings { detector_size: 160, ..InferenceSettings::default() };
         let ways = [Way { sessions: 2, threads: 1, batch: 1 }, Way { sessions: 1, threads: 2, batch: 3 }];
         let trials = tried(&environment, &model, Layout::Nchw, &settings, &ways).unwrap();
         assert_eq!(trials.iter().map(|t| t.way).collect::<Vec<_>>(), ways);
         assert!(trials.iter().all(|t| t.run_ms > 0.0 && t.pictures_per_s > 0.0), "{trials:?}");
         assert_eq!(tried(&environment, &model, Layout::Nchw, &settings, &ways).unwrap(), trials);
-        assert!(tried(&environment, Path::new("/nowhere.onnx"), Layout::Nchw, &settings, &ways).is_err());
+        assert!(
+            tried(&environment, &GraphSource::from(Path::new("/nowhere.onnx")), Layout::Nchw, &settings, &ways)
+                .is_err()
+        );
     }
 }

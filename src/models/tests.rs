@@ -66,7 +66,7 @@ fn run_file(path: &Path, input: &Array4<f32>) -> Option<Vec<Tensor>> {
         return None;
     }
     let environment = ort::environment(&library).unwrap();
-    let mut session = ort::OrtSession::load(&environment, path, &InferenceSettings::default()).unwrap();
+    let mut session = ort::OrtSession::load(&environment, &path.into(), &InferenceSettings::default()).unwrap();
     let (n, c, h, w) = input.dim();
     let input = Input::new([n, c, h, w], input.iter().copied().collect()).unwrap();
     let mut tensors = Vec::new();

@@ -147,7 +147,7 @@ fn crops_give_the_reference_descriptors() {
     let model = plain("dlib-resnet");
     let settings = settings(640);
     let environment = environment(Path::new(&settings.runtime_library)).unwrap();
-    let mut network = OrtSession::load(&environment, &model.path, &settings).unwrap();
+    let mut network = OrtSession::load(&environment, &model.path.as_path().into(), &settings).unwrap();
     for golden in crops(&folder) {
         let crop = image::open(folder.join(&golden.crop)).unwrap().into_rgb8();
         let rgb: Vec<f32> = crop.as_raw().iter().map(|v| f32::from(*v)).collect();

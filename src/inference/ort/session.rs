@@ -10,7 +10,7 @@ use ort::{
 };
 
 use super::pinned::Pinned;
-use crate::inference::{InferenceSettings, Input, Network, NetworkError, Output, Provider, Reader};
+use crate::inference::{GraphSource, InferenceSettings, Input, Network, NetworkError, Output, Provider, Reader};
 
 /// A session of ONNX Runtime; owned by one thread, since a run needs it exclusively.
 pub struct OrtSession {
@@ -25,10 +25,14 @@ impl OrtSession {
     ///
     /// # Errors
     /// As [`bare_session`].
-    pub fn load(environment: &Environment, path: &Path, settings: &InferenceSettings) -> Result<Self, NetworkError> {
-        let session = bare_session(environment, path, settings)?;
+    pub fn load(
+        environment: &Environment,
+        graph: &GraphSource,
+        settings: &InferenceSettings,
+    ) -> Result<Self, NetworkError> {
+        let session = bare_session(environment, graph, settings)?;
         let input = session.inputs().first().map(|i| i.name().to_owned());
-        let input = input.ok_or_else(|| NetworkError::Load(format!("{}: it has no input", path.display())))?;
+        let input = input.ok_or_else(|| NetworkError::Load(format!("{}: it has no input", graph.path().display())))?;
         let pinned = settings.provider.is_gpu().then(|| Pinned::on_card(&session, settings.device)).transpose()?;
         Ok(Self { session, input, pinned })
     }
@@ -40,22 +44,22 @@ impl OrtSession {
 /// When the file is no valid graph, or the execution provider that was asked for is absent: there is no silent fallback.
 pub fn bare_session(
     environment: &Environment,
-    path: &Path,
+    graph: &GraphSource,
     settings: &InferenceSettings,
 ) -> Result<Session, NetworkError> {
     match settings.provider {
-        Provider::Cpu => session_on(environment, path, settings, &[], false),
+        Provider::Cpu => session_on(environment, graph, settings, &[], false),
         Provider::Auto => {
-            let on = |provider| bare_session(environment, path, &InferenceSettings { provider, ..settings.clone() });
+            let on = |provider| bare_session(environment, graph, &InferenceSettings { provider, ..settings.clone() });
             on(Provider::Cuda).or_else(|_| on(Provider::Cpu))
         }
         Provider::Cuda | Provider::Tensorrt => {
-            let card = on_card(path, settings);
+            let card = on_card(graph.path(), settings);
             // Parts of a graph that land on the CPU make each run wait for copies both ways: worth a warning, no reason to refuse.
-            session_on(environment, path, settings, &card, true).or_else(|strict| {
-                let session = session_on(environment, path, settings, &card, false)?;
+            session_on(environment, graph, settings, &card, true).or_else(|strict| {
+                let session = session_on(environment, graph, settings, &card, false)?;
                 let provider = settings.provider.name();
-                tracing::warn!(%provider, model = %path.display(), reason = %strict, "parts of the network run on the CPU");
+                tracing::warn!(%provider, model = %graph.path().display(), reason = %strict, "parts of the network run on the CPU");
                 Ok(session)
             })
         }
@@ -79,12 +83,12 @@ fn on_card(path: &Path, settings: &InferenceSettings) -> Vec<ExecutionProviderDi
 
 fn session_on(
     environment: &Environment,
-    path: &Path,
+    graph: &GraphSource,
     settings: &InferenceSettings,
     card: &[ExecutionProviderDispatch],
     nothing_on_cpu: bool,
 ) -> Result<Session, NetworkError> {
-    let fail = |e: String| NetworkError::Load(format!("{}: {e}", path.display()));
+    let fail = |e: String| NetworkError::Load(format!("{}: {e}", graph.path().display()));
     let builder = Session::builder(environment).map_err(|e| fail(e.to_string()))?;
     let mut builder = builder
         .with_optimization_level(GraphOptimizationLevel::All)
@@ -99,7 +103,11 @@ fn session_on(
     if !card.is_empty() {
         builder = builder.with_execution_providers(card).map_err(|e| absent(settings.provider, &e.to_string()))?;
     }
-    builder.commit_from_file(path).map_err(|e| fail(e.to_string()))
+    let committed = match graph.made_graph() {
+        Some(made) => builder.commit_from_memory(made),
+        None => builder.commit_from_file(graph.path()),
+    };
+    committed.map_err(|e| fail(e.to_string()))
 }
 
 /// The provider can't be used; says what to do.
@@ -154,7 +162,7 @@ mod tests {
             crate::telemetry::skipped("no ONNX Runtime for the CPU, or no retinaface-mnet025; run `make test`");
             return;
         }
-        let environment = environment(&library).unwrap();
+        let (environment, model) = (environment(&library).unwrap(), GraphSource::from(model.as_path()));
         let settings = |provider| InferenceSettings { provider, ..InferenceSettings::default() };
         for (provider, name) in [(Provider::Cuda, "the CUDA provider"), (Provider::Tensorrt, "the TensorRT provider")] {
             match OrtSession::load(&environment, &model, &settings(provider)).map(drop) {

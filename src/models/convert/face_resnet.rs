@@ -7,9 +7,9 @@
 use super::{
     ConvertError,
     graph::Graph,
-    onnx::Attribute,
     tfjs::{self, Constant, Group},
 };
+use crate::inference::onnx::Attribute;
 
 /// Mean of R, G, B that dlib subtracts.
 const MEAN: [f32; 3] = [122.782, 117.001, 104.298];

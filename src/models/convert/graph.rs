@@ -2,10 +2,7 @@
 
 use prost::Message;
 
-use super::onnx::*;
-
-const FLOAT: i32 = 1;
-const INT64: i32 = 7;
+use crate::inference::onnx::*;
 
 /// Builds a graph with one input `[batch, ...]` and one output `[batch, size]`.
 pub(super) struct Graph {
@@ -34,16 +31,15 @@ impl Graph {
 
     pub(super) fn floats(&mut self, dims: &[i64], values: &[f32]) -> String {
         let name = self.fresh("w");
-        let raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let tensor = TensorProto { dims: dims.to_vec(), data_type: FLOAT, name: name.clone(), raw_data };
-        self.proto.initializer.push(tensor);
+        self.proto.initializer.push(TensorProto::floats(&name, dims, values));
         name
     }
 
     pub(super) fn int64s(&mut self, values: &[i64]) -> String {
         let name = self.fresh("n");
         let raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let tensor = TensorProto { dims: vec![values.len() as i64], data_type: INT64, name: name.clone(), raw_data };
+        let dims = vec![values.len() as i64];
+        let tensor = TensorProto { dims, data_type: INT64, name: name.clone(), raw_data, ..Default::default() };
         self.proto.initializer.push(tensor);
         name
     }
@@ -56,6 +52,7 @@ impl Graph {
             name: output.clone(),
             op_type: op_type.into(),
             attribute,
+            ..Default::default()
         };
         self.proto.node.push(node);
         output
@@ -68,13 +65,14 @@ impl Graph {
             output: vec![name.into()],
             name: name.into(),
             op_type: "Identity".into(),
-            attribute: Vec::new(),
+            ..Default::default()
         };
         self.proto.node.push(node);
         self.proto.output = vec![value(name, &[size])];
         let model = ModelProto {
             ir_version: 8,
             producer_name: "visage".into(),
+            producer_version: String::new(),
             graph: Some(self.proto),
             opset_import: vec![OperatorSet { domain: String::new(), version: 13 }],
         };

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use super::{
     ConvertError,
     graph::Graph,
-    onnx::Attribute,
     tfjs::{self, Constant, Model, Node},
 };
+use crate::inference::onnx::Attribute;
 
 /// Converts the graph (JSON) with its weights.
 pub(super) fn convert(json: &[u8], bin: &[u8]) -> Result<Vec<u8>, ConvertError> {

@@ -4,7 +4,6 @@ mod dlib_dat;
 mod face_resnet;
 mod graph;
 mod mobilefacenet;
-mod onnx;
 mod python_bytes;
 mod tfjs;
 pub(super) mod tfjs_classifier;

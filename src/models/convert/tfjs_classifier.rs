@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::{
     ConvertError,
     graph::Graph,
-    onnx::Attribute,
     tfjs::{self, Constant, Model, Node},
 };
+use crate::inference::onnx::Attribute;
 
 /// Base64 of `BiasAdd` and `Relu`, as the JSON writes what is fused into a layer.
 const BIAS_ADD: &str = "Qmlhc0FkZA==";

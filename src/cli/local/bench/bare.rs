@@ -6,7 +6,7 @@ use ort::{session::Session, value::TensorRef};
 
 use crate::{
     cli::error::Failure,
-    inference::{InferenceSettings, Input, environment, ort::bare_session},
+    inference::{GraphSource, InferenceSettings, Input, environment, ort::bare_session},
 };
 
 /// A session with an input that is not touched again.
@@ -24,11 +24,11 @@ impl Bare {
     ///
     /// # Errors
     /// When the runtime or the graph can't be loaded.
-    pub fn load(settings: &InferenceSettings, path: &Path, input: Input) -> Result<Self, Failure> {
+    pub fn load(settings: &InferenceSettings, graph: &GraphSource, input: Input) -> Result<Self, Failure> {
         let environment = environment(Path::new(&settings.runtime_library)).map_err(anyhow::Error::from)?;
-        let session = bare_session(&environment, path, settings).map_err(anyhow::Error::from)?;
+        let session = bare_session(&environment, graph, settings).map_err(anyhow::Error::from)?;
         let name = session.inputs().first().map(|input| input.name().to_owned());
-        let name = name.ok_or_else(|| Failure::new(format!("{} has no input", path.display())))?;
+        let name = name.ok_or_else(|| Failure::new(format!("{} has no input", graph.path().display())))?;
         Ok(Self { session, name, input })
     }
 

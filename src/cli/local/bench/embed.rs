@@ -62,7 +62,7 @@ pub async fn run(args: Args, io: &mut Io<'_>) -> Outcome {
     for (place, face) in input.pictures().zip(&faces) {
         embedder::fill(&mut warper, &picture, face, &spec, &entry.input, place);
     }
-    let mut bare = Bare::load(&inference, &path, input)?;
+    let mut bare = Bare::load(&inference, &path.as_path().into(), input)?;
     let engine = Setup::engine(inference, detector, embedder).await?;
     let runs = if spec.mirror { 2 } else { 1 };
     let ours = async || {

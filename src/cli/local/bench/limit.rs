@@ -32,7 +32,7 @@ pub fn measure(settings: &InferenceSettings, model: &Path, input: &Input, time: 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let settings = InferenceSettings { intra_threads: 1, ..settings.clone() };
     let sessions: Vec<Bare> =
-        (0..cores).map(|_| Bare::load(&settings, model, input.clone())).collect::<Result<_, _>>()?;
+        (0..cores).map(|_| Bare::load(&settings, &model.into(), input.clone())).collect::<Result<_, _>>()?;
     let (stop, together) = (AtomicBool::new(false), Barrier::new(cores + 1));
     let (runs, elapsed) = std::thread::scope(|scope| {
         let working: Vec<_> = sessions

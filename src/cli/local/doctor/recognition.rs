@@ -52,7 +52,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
                     let Some(environment) = &environment else { return Ok(()) };
                     let with = |provider| {
                         let settings = InferenceSettings { provider, ..config.inference.clone() };
-                        OrtSession::load(environment, path, &settings).map(drop)
+                        OrtSession::load(environment, &path.into(), &settings).map(drop)
                     };
                     let chosen = provider::choose(config.inference.provider, with)?;
                     if chosen.provider == Provider::Cpu {
