@@ -44,7 +44,7 @@ const ADDRESSES: [(&str, &[&str]); 23] = [
     ("hyper_util", &["server"]),
     ("prometheus_client", &["telemetry"]),
     ("ipnet", &["camera"]),
-    ("pulp", &["frame"]),
+    ("pulp", &["frame", "store/exact"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),

@@ -181,6 +181,11 @@ impl NodeProto {
     }
 }
 
+/// How many values dimensions hold; `None` for negative and absurd ones.
+pub(crate) fn product(dims: &[i64]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |product, d| product.checked_mul(usize::try_from(*d).ok()?))
+}
+
 impl TensorProto {
     /// A tensor of f32.
     pub(crate) fn floats(name: &str, dims: &[i64], values: &[f32]) -> Self {
@@ -192,8 +197,7 @@ impl TensorProto {
     fn values(&self) -> Option<Vec<f32>> {
         let raw = self.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let values: Vec<f32> = if self.float_data.is_empty() { raw.collect() } else { self.float_data.clone() };
-        let count = self.dims.iter().try_fold(1i64, |product, d| product.checked_mul(*d))?;
-        (self.data_type == FLOAT && i64::try_from(values.len()) == Ok(count)).then_some(values)
+        (self.data_type == FLOAT && product(&self.dims) == Some(values.len())).then_some(values)
     }
 }
 

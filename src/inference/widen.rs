@@ -5,7 +5,7 @@
 //! channels empty. A channel whose filter and bias are zero stays zero through activations and depthwise filters, and counts with zero
 //! in the next full convolution.
 
-use super::onnx::{Attribute, GraphProto, NodeProto, TensorProto};
+use super::onnx::{Attribute, GraphProto, NodeProto, TensorProto, product};
 
 /// Channels of a block of ONNX Runtime's CPU kernels on this machine; `None` where it is not known, or not worth filling up.
 pub fn lanes() -> Option<i64> {
@@ -51,8 +51,8 @@ pub(crate) fn widen(graph: &mut GraphProto, lanes: i64) -> usize {
 /// The changes that widen what the convolution at `start` makes; `None` where something else than convolutions and rectifiers reads it.
 fn chain(graph: &GraphProto, start: usize, lanes: i64) -> Option<Vec<Wide>> {
     let first = graph.node.get(start).filter(|n| n.op_type == "Conv" && n.groups() == 1)?;
-    let narrow = graph.weight(first.input.get(1)?)?.0[0];
-    if narrow * 2 != lanes {
+    let narrow = filter(graph, first)?.0[0];
+    if narrow != lanes / 2 {
         return None;
     }
     let mut changes = vec![more_filters(graph, start, lanes)?];
@@ -83,10 +83,9 @@ fn chain(graph: &GraphProto, start: usize, lanes: i64) -> Option<Vec<Wide>> {
 /// Filters and biases of zeros at the end, until there are `lanes` of them.
 fn more_filters(graph: &GraphProto, at: usize, lanes: i64) -> Option<Wide> {
     let node = &graph.node[at];
-    let (mut dims, mut values) = filter(graph, node)?;
-    let each = usize::try_from(dims[1..].iter().product::<i64>()).ok()?;
+    let (mut dims, mut values) = filter(graph, node).filter(|(dims, _)| dims[0] == lanes / 2)?;
     dims[0] = lanes;
-    values.resize(usize::try_from(lanes).ok()? * each, 0.0);
+    values.resize(product(&dims)?, 0.0);
     let bias = match node.input.get(2) {
         None => None,
         Some(name) => {
@@ -102,10 +101,9 @@ fn more_filters(graph: &GraphProto, at: usize, lanes: i64) -> Option<Wide> {
 /// Zeros for the new channels in each filter.
 fn more_inputs(graph: &GraphProto, at: usize, lanes: i64) -> Option<Wide> {
     let node = &graph.node[at];
-    let (mut dims, values) = filter(graph, node)?;
-    let each = usize::try_from(dims[1..].iter().product::<i64>()).ok()?;
-    let plane = usize::try_from(dims[2..].iter().product::<i64>()).ok()?;
-    let wide = usize::try_from(lanes).ok()? * plane;
+    let (mut dims, values) = filter(graph, node).filter(|(dims, _)| dims[1] == lanes / 2)?;
+    let each = product(&dims[1..])?;
+    let wide = usize::try_from(lanes).ok()?.checked_mul(product(&dims[2..])?)?;
     dims[1] = lanes;
     let padded = values.chunks_exact(each.max(1)).flat_map(|filter| {
         let zeros = std::iter::repeat_n(0.0, wide.saturating_sub(each));
@@ -182,6 +180,12 @@ mod tests {
         refuse(&|g| g.node[1].op_type = "Sigmoid".into(), "a function that is not zero at zero");
         refuse(&|g| g.output.push(ValueInfo { name: "y".into(), r#type: None }), "an output");
         refuse(&|g| g.initializer[0].raw_data.truncate(3), "a broken weight");
+        refuse(&|g| g.initializer[0].dims.clear(), "a weight without dimensions");
+        let nothing = |g: &mut GraphProto| {
+            g.initializer[2].raw_data.clear();
+            g.initializer[2].dims = vec![0, 1 << 40, 1, 1];
+        };
+        refuse(&nothing, "no filters of more channels than any memory holds");
         refuse(
             &|g| {
                 g.node.push(node("Neg", &["y"], "side", 1));

@@ -1,4 +1,6 @@
-//! Exact search: every probe against every face in a contiguous matrix. Recall 1; about 1.5 ms for 100 000 x 128 on one thread.
+//! Exact search: every probe against every face in a contiguous matrix. Recall 1; [`scan`] is the pass over them.
+
+pub mod scan;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,6 +17,9 @@ use crate::{
 
 /// Below this many values a search runs on the caller's thread: moving it costs more than scanning.
 const INLINE_VALUES: usize = 1 << 20;
+
+/// So many people are picked out one by one; more are sorted.
+const FEW: usize = 64;
 
 /// A row's person, as a number: a search must not compare names for every face.
 type Owner = u32;
@@ -119,41 +124,57 @@ impl Matrix {
                 wanted
             }
         };
-        let some_left_out = query.people.is_some();
-        let mut similarities = vec![f32::NEG_INFINITY; self.owners.len()];
-        let mut best = vec![f32::NEG_INFINITY; numbers];
-        let rows = self.values.chunks_exact(probe.len().max(1)).zip(&self.owners).zip(&mut similarities);
-        for ((values, owner), similarity) in rows {
-            let owner = *owner as usize;
-            if some_left_out && !wanted[owner] {
-                continue;
+        // Compared by nearness; only who is answered gets a similarity.
+        let mut nearness = vec![f32::NEG_INFINITY; self.owners.len()];
+        match &query.people {
+            None => scan::nearness(distance, probe, &self.values, |_| true, &mut nearness),
+            Some(_) => {
+                let wanted = |row: usize| wanted[self.owners[row] as usize];
+                scan::nearness(distance, probe, &self.values, wanted, &mut nearness);
             }
-            *similarity = match distance {
-                Distance::Cosine => dot(probe, values),
-                Distance::Euclidean => 1.0 - squared_distance(probe, values).sqrt(),
-            };
-            best[owner] = best[owner].max(*similarity);
         }
-        let mut order: Vec<Owner> = (0..numbers as Owner).filter(|n| wanted[*n as usize]).collect();
+        let mut best = vec![f32::NEG_INFINITY; numbers];
+        for (owner, nearness) in self.owners.iter().zip(&nearness) {
+            let best = &mut best[*owner as usize];
+            *best = best.max(*nearness);
+        }
         // By name among equals, as it was before anybody had a number.
         let nearer = |a: &Owner, b: &Owner| {
             let (x, y) = (*a as usize, *b as usize);
             best[y].total_cmp(&best[x]).then_with(|| self.people.known[x].0.cmp(&self.people.known[y].0))
         };
-        if query.limit < order.len() {
-            order.select_nth_unstable_by(query.limit, nearer);
-            order.truncate(query.limit);
+        let mut order: Vec<Owner> = Vec::new();
+        let all = (0..numbers as Owner).filter(|n| wanted[*n as usize]);
+        if query.limit <= FEW {
+            // Most are no nearer than the last of so few, and cost one comparison.
+            for number in all {
+                if order.len() == query.limit && order.last().is_none_or(|last| nearer(last, &number).is_lt()) {
+                    continue;
+                }
+                order.truncate(query.limit - 1);
+                let at = order.partition_point(|known| nearer(known, &number).is_lt());
+                order.insert(at, number);
+            }
+        } else {
+            order.extend(all);
+            if query.limit < order.len() {
+                order.select_nth_unstable_by(query.limit, nearer);
+                order.truncate(query.limit);
+            }
+            order.sort_unstable_by(nearer);
         }
-        order.sort_unstable_by(nearer);
         let mut place = vec![u32::MAX; numbers];
         order.iter().zip(0..).for_each(|(number, i)| place[*number as usize] = i);
         let mut nearest = vec![NONE; order.len()];
-        for (row, (owner, similarity)) in self.owners.iter().zip(&similarities).enumerate() {
+        for (row, (owner, nearness)) in self.owners.iter().zip(&nearness).enumerate() {
             if let Some(nearest) = nearest.get_mut(place[*owner as usize] as usize) {
-                nearest.put(*similarity, row);
+                nearest.put(*nearness, row);
             }
         }
-        let face = |(similarity, row): (f32, usize)| NearFace { face: self.faces[row].clone(), similarity };
+        let face = |(nearness, row): (f32, usize)| NearFace {
+            face: self.faces[row].clone(),
+            similarity: scan::similarity(distance, nearness),
+        };
         let hit = |(number, near): (&Owner, &Nearest)| {
             let person = self.people.known[*number as usize].0.clone();
             PersonHit::of(person, near.0.into_iter().filter(|(_, row)| *row != NOBODY).map(face).collect())
@@ -170,32 +191,12 @@ const NOBODY: usize = usize::MAX;
 const NONE: Nearest = Nearest([(f32::NEG_INFINITY, NOBODY); MOST_FACES]);
 
 impl Nearest {
-    fn put(&mut self, similarity: f32, row: usize) {
+    fn put(&mut self, nearness: f32, row: usize) {
         // A free place is taken by anything, also by what is not a number.
-        let Some(place) = self.0.iter().position(|(s, r)| *r == NOBODY || similarity > *s) else { return };
+        let Some(place) = self.0.iter().position(|(n, r)| *r == NOBODY || nearness > *n) else { return };
         self.0[place..].rotate_right(1);
-        self.0[place] = (similarity, row);
+        self.0[place] = (nearness, row);
     }
-}
-
-/// Sixteen lanes, so that the compiler vectorises the sum and additions need not wait for each other.
-fn lanes(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let ((a16, a_rest), (b16, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    let mut sums = [0f32; 16];
-    for (x, y) in a16.iter().zip(b16) {
-        for i in 0..16 {
-            sums[i] += f(x[i], y[i]);
-        }
-    }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| f(*x, *y)).sum::<f32>()
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    lanes(a, b, |x, y| x * y)
-}
-
-fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    lanes(a, b, |x, y| (x - y) * (x - y))
 }
 
 /// Exact search over the faces of one model.
