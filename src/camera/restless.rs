@@ -8,11 +8,13 @@ use crate::frame::luma::{CHANGED, COLUMNS, LumaGrid};
 /// Changes within this time count once.
 const WINDOW: Duration = Duration::from_secs(1);
 /// Cells that change together at most, share of all: a hand-width of writing. More is a scene that moves.
-const FEW: f32 = 0.01;
+pub(super) const FEW: f32 = 0.01;
 /// A cell is restless that changed in more windows than this.
 const OFTEN: f32 = 2.0;
-/// A window is remembered for about this long; windows that say nothing don't count.
+/// A window fades over this long; windows that say nothing don't count.
 const MEMORY: Duration = Duration::from_secs(120);
+/// More windows than this count no more: what no longer changes is forgotten a minute and a half later.
+const MOST: f32 = 4.0;
 /// Cells to the left and right of a restless one that belong to it: the minutes are written beside the seconds.
 const BESIDE: usize = 4;
 
@@ -32,26 +34,28 @@ pub struct Restless {
 
 impl Restless {
     /// Takes the map of the next picture. While a face is `tracked` nothing is learnt, and nothing forgotten: whoever is there may stand before the clock.
-    pub fn learn(&mut self, grid: &LumaGrid, tracked: bool, now: Instant) {
-        let change = self.last.replace(grid.clone()).map(|before| grid.change(&before));
-        match change {
+    /// Cells that are not `watched` say nothing.
+    pub fn learn(&mut self, grid: &LumaGrid, watched: impl Fn(usize) -> bool, tracked: bool, now: Instant) {
+        let before = self.last.replace(grid.clone());
+        let elsewhere = before.as_ref().is_some_and(|before| grid.is_another_view(before));
+        match before.and_then(|before| grid.change(&before)) {
+            // The camera was turned, or sends pictures of another size.
+            _ if elsewhere => *self = Self { last: self.last.take(), since: Some(now), ..Self::default() },
             _ if tracked => self.since = None,
             None => self.since = Some(now),
-            // Pictures of another size.
-            Some(None) => *self = Self { last: self.last.take(), since: Some(now), ..Self::default() },
-            Some(Some(cells)) => {
-                self.mark(&cells, now);
-            }
+            Some(cells) => self.mark(&cells, watched, now),
         }
     }
 
-    fn mark(&mut self, cells: &[f32], now: Instant) {
+    fn mark(&mut self, cells: &[f32], watched: impl Fn(usize) -> bool, now: Instant) {
         let since = *self.since.get_or_insert_with(|| {
             self.changed.clear();
             now
         });
         self.changed.resize(cells.len(), false);
-        self.changed.iter_mut().zip(cells).for_each(|(changed, by)| *changed |= *by > CHANGED);
+        for (cell, (changed, by)) in self.changed.iter_mut().zip(cells).enumerate() {
+            *changed |= *by > CHANGED && watched(cell);
+        }
         let lasted = now.saturating_duration_since(since);
         if lasted < WINDOW {
             return;
@@ -61,7 +65,7 @@ impl Restless {
         if together as f32 <= FEW * cells.len() as f32 {
             let kept = (-lasted.as_secs_f32() / MEMORY.as_secs_f32()).exp();
             for (windows, changed) in self.windows.iter_mut().zip(&self.changed) {
-                *windows = *windows * kept + f32::from(u8::from(*changed));
+                *windows = (*windows * kept + f32::from(u8::from(*changed))).min(MOST);
             }
             self.cells = with_neighbours(&self.windows);
         }

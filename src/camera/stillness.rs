@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::restless::Restless;
+use super::restless::{FEW, Restless};
 use crate::frame::{
     Point,
     luma::{CHANGED, COLUMNS, LumaGrid, ROWS},
@@ -62,7 +62,6 @@ impl Stillness {
 
     /// Judges a picture; `tracked` while a face is. Whatever is not still is taken as searched.
     pub fn judge(&mut self, grid: LumaGrid, tracked: bool, now: Instant) -> Judgement {
-        self.restless.learn(&grid, tracked, now);
         let judgement = match &self.searched {
             None => Judgement::Due,
             Some((before, at)) => {
@@ -76,6 +75,9 @@ impl Stillness {
                 }
             }
         };
+        // Afterwards: what a picture shows must not excuse itself.
+        let unwatched = &self.unwatched;
+        self.restless.learn(&grid, |cell| !unwatched.get(cell).copied().unwrap_or_default(), tracked, now);
         match judgement {
             Judgement::Still => return judgement,
             Judgement::Restless => {}
@@ -92,7 +94,9 @@ impl Stillness {
         let changed = (0..cells.len()).filter(|cell| cells[*cell] > CHANGED && watched(*cell));
         let (restless, elsewhere): (Vec<usize>, Vec<usize>) =
             changed.partition(|cell| self.restless.is_restless(*cell));
-        Changed { restless: !restless.is_empty(), elsewhere: !elsewhere.is_empty() }
+        // A clock changes in few cells at once; somebody before it in more.
+        let many = restless.len() as f32 > FEW * cells.len() as f32;
+        Changed { restless: !restless.is_empty(), elsewhere: many || !elsewhere.is_empty() }
     }
 }
 
@@ -183,7 +187,55 @@ mod tests {
             );
             let larger = watch(&mut stillness, start, 206_000..206_001, &[(598, 6, 30, 10)]);
             assert_eq!(larger, [Judgement::Changed]);
+            watch(&mut stillness, start, 208_000..208_001, &[]);
+            let filling = [530, 560, 590].map(|x| (x, 0, 30, 10));
+            let filling = watch(&mut stillness, start, 210_000..210_001, &filling);
+            assert_eq!(
+                filling,
+                [Judgement::Changed],
+                "in more cells at once than a clock has, though all of them are its"
+            );
         }
+    }
+
+    #[test]
+    fn what_no_longer_changes_is_forgotten_and_so_is_all_when_the_camera_turns() {
+        let visitor = [(598, 6, 20, 10)];
+        for (pause, expected) in [(50_000, Judgement::Restless), (110_000, Judgement::Changed)] {
+            let (mut stillness, start) = (Stillness::default(), Instant::now());
+            watch(&mut stillness, start, (0..60_000).step_by(500), &[]);
+            let at = |ms| start + Duration::from_millis(ms);
+            for ms in (60_000..60_000 + pause).step_by(500) {
+                stillness.judge(room(ms, &clock(60)), false, at(ms));
+            }
+            let come = room(1, &clock(60).into_iter().chain(visitor).collect::<Vec<_>>());
+            assert_eq!(stillness.judge(come, false, at(62_000 + pause)), expected, "after {pause} ms");
+        }
+        let (mut stillness, start) = (Stillness::default(), Instant::now());
+        watch(&mut stillness, start, (0..60_000).step_by(500), &[]);
+        let yard = |value: u8| {
+            let mut image = RgbImage::from_fn(640, 360, |_, y| Rgb([230 - (y / 2) as u8; 3]));
+            (0..400).for_each(|i| image.put_pixel(598 + i % 20, 6 + i / 20, Rgb([value; 3])));
+            LumaGrid::of(&Picture::from_rgb(image))
+        };
+        let at = |ms: u64| start + Duration::from_millis(60_000 + ms);
+        assert_eq!(stillness.judge(yard(200), false, at(0)), Judgement::Changed);
+        assert_eq!(stillness.judge(yard(20), false, at(2000)), Judgement::Changed, "nothing is known of this view");
+    }
+
+    #[test]
+    fn a_clock_is_learnt_beside_what_moves_where_no_face_counts() {
+        let points = [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)].map(|(x, y)| Point::new(x, y)).to_vec();
+        let (mut stillness, start) = (Stillness::within(&[Region { points, exclude: true }]), Instant::now());
+        let judge = |ms: u64| {
+            let leaves =
+                (0..30u32).map(|k| (k % 6 * 40, k / 6 * 60, 20, 60 + (ms * 31 + u64::from(k) * 97) as u8 % 150));
+            let things: Vec<_> = leaves.chain(clock(ms / 1000)).collect();
+            stillness.judge(room(ms, &things), false, start + Duration::from_millis(ms))
+        };
+        let all: Vec<_> = (0..60_000).step_by(500).map(judge).collect();
+        assert!(all[40..].iter().all(|judgement| *judgement != Judgement::Changed), "{all:?}");
+        assert!(all[40..].contains(&Judgement::Restless), "{all:?}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ const LARGE: f32 = 0.7;
 /// The whole is searched this long after the last time, while faces are there or something moves: nobody who was overlooked stays so …
 const WHOLE_EVERY: Duration = Duration::from_secs(1);
 /// … and while neither is so.
-const WHOLE_EVERY_EMPTY: Duration = Duration::from_secs(10);
+const WHOLE_EVERY_EMPTY: Duration = Duration::from_secs(5);
 /// More than this share of the cells is movement; less may be a clock in the picture.
 const FEW: f32 = 0.01;
 /// So near to an inner edge, pixels of the input, a box is cut off there.
@@ -64,7 +64,7 @@ pub struct Search {
     frame: (u32, u32),
     /// When the whole was last searched.
     whole: Option<Timestamp>,
-    /// Faces found in the last search.
+    /// Faces found in the last search, and those before that it missed, until the whole is searched.
     found: Vec<BBox>,
 }
 
@@ -112,15 +112,27 @@ impl Search {
         found: impl Iterator<Item = BBox>,
         at: Timestamp,
     ) {
-        self.found = found.collect();
+        let found: Vec<BBox> = found.collect();
         match (windows, &mut self.seen) {
             (Some(windows), Some(seen)) => {
+                // A face that flickers is looked for again where it was, though nothing moves there and nobody follows it.
+                self.found.retain(|old| !found.iter().any(|new| is_near(old, new)));
+                self.found.extend(found);
                 // A cell that was seen in part only was not searched.
                 seen.take_from(grid, |cell| windows.iter().any(|window| window.holds(&place(cell, frame))));
             }
-            _ => (self.seen, self.frame, self.whole) = (Some(grid.clone()), frame, Some(at)),
+            _ => {
+                self.found = found;
+                (self.seen, self.frame, self.whole) = (Some(grid.clone()), frame, Some(at));
+            }
         }
     }
+}
+
+/// Whether a face found may be one found before, which moved by less than its own size.
+fn is_near(old: &BBox, new: &BBox) -> bool {
+    let (a, b) = (old.center(), new.center());
+    (a.x - b.x).abs() < old.width() && (a.y - b.y).abs() < old.height()
 }
 
 /// Where in a frame a cell of its map is.
@@ -227,8 +239,8 @@ mod tests {
             None,
             "somebody asks for a search although nothing changed"
         );
-        assert!(empty.windows(&room(&[(900, 480, 60, 220)]), HD, &[], 640, at(9990)).is_some());
-        assert_eq!(empty.windows(&room(&[(900, 480, 60, 220)]), HD, &[], 640, at(10_000)), None);
+        assert!(empty.windows(&room(&[(900, 480, 60, 220)]), HD, &[], 640, at(4990)).is_some());
+        assert_eq!(empty.windows(&room(&[(900, 480, 60, 220)]), HD, &[], 640, at(5000)), None);
         let large = room(&[(900, 480, 240, 220)]);
         assert!(empty.windows(&large, HD, &[], 640, at(990)).is_some());
         assert_eq!(
@@ -236,6 +248,24 @@ mod tests {
             None,
             "somebody may be there whose face was not seen yet"
         );
+    }
+
+    #[test]
+    fn a_face_that_is_missed_once_is_looked_for_where_it_was_until_the_whole_is_searched() {
+        let walker = |x: f32| BBox::new(x, 300.0, x + 100.0, 400.0);
+        let (seated, still) = (BBox::new(1500.0, 700.0, 1560.0, 760.0), room(&[]));
+        let mut search = begun(&[walker(300.0), seated]);
+        for step in 1..4 {
+            let windows = search.windows(&still, HD, &[], 640, at(step * 200)).unwrap();
+            let holds = |place: &BBox| windows.iter().any(|window| window.holds(place));
+            assert!(holds(&seated) && holds(&walker(300.0 + 60.0 * step as f32)), "{windows:?}");
+            // It is not found again; who walks is, half a face further.
+            let found = [walker(300.0 + 60.0 * step as f32)].into_iter();
+            search.searched(&still, HD, Some(&windows), found, at(step * 200));
+            assert_eq!(search.found.len(), 2, "who walks is looked for once");
+        }
+        search.searched(&still, HD, None, std::iter::empty(), at(1000));
+        assert_eq!(search.windows(&still, HD, &[], 640, at(1200)), None, "nobody is there any more");
     }
 
     #[test]

@@ -95,6 +95,12 @@ impl CameraFaces {
         self.tracker.active()
     }
 
+    /// Whether the next frames are wanted whatever changes in them: somebody is tracked, or a face was found that must be found again soon
+    /// to count.
+    pub(super) fn is_attentive(&self) -> bool {
+        self.tracker.is_following()
+    }
+
     /// Looks for faces in a frame; what is to be told.
     pub(super) async fn look_at(&mut self, frame: Frame, shared: &LoopShared) -> Vec<Draft> {
         let mut events = self.follow_model();

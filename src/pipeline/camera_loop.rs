@@ -192,7 +192,7 @@ pub(super) async fn run(
             None => faces.no_frame().await,
         };
         let active = faces.active();
-        attention.set_active(active > 0);
+        attention.set_active(faces.is_attentive());
         main.iter().for_each(|main| main.set_active(active > 0));
         shared.tracks.store(active as u32, Ordering::Relaxed);
         telemetry::active_tracks(&id, active);

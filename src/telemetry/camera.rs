@@ -13,9 +13,8 @@ pub fn frame_looked_at(camera: &CameraId, took: Duration) {
     all().detection.of(camera.as_str(), |h| h.observe(took.as_secs_f64()));
 }
 
-/// A frame was searched for faces, in parts or as a whole.
-pub fn searched(camera: &CameraId, in_parts: bool) {
-    let extent = if in_parts { "parts" } else { "whole" };
+/// A frame was searched for faces: in `parts`, as a `whole`, or in parts first and then as a whole (`both`).
+pub fn searched(camera: &CameraId, extent: &'static str) {
     all().searched.with(camera.as_str(), [extent, ""], Counter::inc);
 }
 

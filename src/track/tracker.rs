@@ -203,6 +203,11 @@ impl Tracker {
         self.live.iter().filter(|t| t.id.is_some()).count()
     }
 
+    /// Whether any face is followed, also one that is not yet sure to be a face: the next frames decide.
+    pub fn is_following(&self) -> bool {
+        !self.live.is_empty()
+    }
+
     /// Confirmed tracks whose face was not found in the last frame, with the capture time of their last detection.
     pub fn lost(&self) -> impl Iterator<Item = (&TrackId, Timestamp)> {
         self.live.iter().filter(|t| t.misses > 0).filter_map(|t| Some((t.id.as_ref()?, t.last_seen)))

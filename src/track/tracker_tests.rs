@@ -30,6 +30,16 @@ fn a_single_false_detection_gives_no_track() {
 }
 
 #[test]
+fn a_face_found_once_is_followed_for_a_moment_though_it_is_no_track_yet() {
+    let mut t = tracker();
+    assert!(!t.is_following());
+    t.step(ms(0), (1920, 1080), &[face(500.0, 300.0, 80.0, 0.9)]);
+    assert_eq!((t.active(), t.is_following()), (0, true));
+    t.step(ms(1500), (1920, 1080), &[]);
+    assert!(!t.is_following());
+}
+
+#[test]
 fn two_hits_or_a_very_high_score_start_a_track() {
     let mut t = tracker();
     t.step(ms(0), HD, &[face(100.0, 100.0, 50.0, 0.8)]);

@@ -18,7 +18,7 @@ const PIXELS: f32 = 0.05;
 const COMPARED: [(u32, u32); 2] = [(96, 64), (108, 77)];
 
 /// What a worker's session of the detector is made of. On a CPU, with `settings.rewrite_detector`, the file's graph with its heads merged and its
-/// narrow layers widened ([`widen`]), once it was seen to answer as the file does; the file in all other cases, said in the log. Blocks for about a
+/// narrow layers widened ([`widen`]), once it was seen to answer as the file does. Otherwise the file; the log says why where rewriting was tried. Blocks for about a
 /// tenth of a second.
 pub fn graph(
     environment: &Environment,

@@ -16,10 +16,11 @@ impl CameraFaces {
             let expected = self.tracker.expected(at);
             self.search.windows(grid, size, &expected, side, at)
         });
-        let mut found = Vec::new();
+        let (mut found, mut cut) = (Vec::new(), Vec::new());
         for window in windows.clone().unwrap_or_default() {
             let here = self.engine.detect_within(picture, window, least).await?;
-            if here.iter().any(|face| window.cuts(&face.bbox, size)) {
+            cut.extend(here.iter().map(|face| face.bbox).filter(|place| window.cuts(place, size)));
+            if !cut.is_empty() {
                 // Somebody whom nobody expected there.
                 windows = None;
                 break;
@@ -30,8 +31,15 @@ impl CameraFaces {
             Some(_) => found.sort_by(|a, b| b.score.total_cmp(&a.score)),
             None => found = self.engine.detect(picture, least).await?,
         }
-        telemetry::searched(&self.spec.id, windows.is_some());
-        self.search.searched(grid, size, windows.as_deref(), found.iter().map(|face| face.bbox), at);
+        let extent = match (&windows, cut.is_empty()) {
+            (Some(_), _) => "parts",
+            (None, true) => "whole",
+            (None, false) => "both",
+        };
+        telemetry::searched(&self.spec.id, extent);
+        // What was cut off is looked for in a part that holds it, also when the whole shows that it is nobody.
+        let places = found.iter().map(|face| face.bbox).chain(cut);
+        self.search.searched(grid, size, windows.as_deref(), places, at);
         Ok(found)
     }
 }
