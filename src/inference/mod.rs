@@ -1,7 +1,7 @@
 //! Networks as functions of tensors; knows neither faces nor cameras.
 //!
 //! In: tensors from callers, each with a slot. Out: tensors. [`manifest`] says what each model expects, [`batch`] is the pure rule of
-//! what runs together, [`onnx`] reads and writes graphs, [`widen`] makes narrow layers of one quick, [`worker`] are the threads that own sessions, [`ort`] is the one place for ONNX Runtime. [`provider`] says what runs
+//! what runs together, `onnx` reads and writes graphs, [`widen`] makes narrow layers of one quick, [`worker`] are the threads that own sessions, [`ort`] is the one place for ONNX Runtime. [`provider`] says what runs
 //! them, [`plan`] with how many threads, from what [`trial`] measured.
 
 pub mod batch;
