@@ -145,7 +145,7 @@ impl Metrics {
             searched: c.by(
                 &["camera", "extent"],
                 "visage_searches_total",
-                "Searches of frames for faces: in parts, where no more had changed, or as a whole.",
+                "Searches of frames for faces: in parts, where no more had changed, as a whole, or both, where a part cut a face off.",
             ),
             frames_received: c.by(&["camera"], "visage_frames_received_total", "Frames that arrived, decoded or not."),
             frames_skipped: c.by(
