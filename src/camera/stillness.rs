@@ -15,7 +15,10 @@ use crate::frame::{
 const AGAIN: Duration = Duration::from_secs(5);
 /// Each time in vain it takes twice as long, at most this.
 const AGAIN_MOST: Duration = Duration::from_secs(30);
-/// Where only restless cells changed, a picture is searched this long after the last one at the earliest.
+/// A cell that changed among others that did not must differ by more than this to be movement: around sharp edges, such as writing, coding
+/// makes that of one key frame to the next. Whoever comes changes several that touch.
+const SPECK: f32 = 1.5 * CHANGED;
+/// Where only restless cells or specks changed, a picture is searched this long after the last one at the earliest.
 const RESTLESS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a picture says.
@@ -25,7 +28,8 @@ pub enum Judgement {
     Still,
     /// Something is elsewhere.
     Changed,
-    /// Only what is restless changed (a clock in the picture), and no search was made for a second: worth a search, but nothing moves.
+    /// Only what is restless changed (a clock in the picture), or specks, and no search was made for a second: worth a search, but nothing
+    /// moves.
     Restless,
     /// As the last one, which was searched too long ago (or there was none).
     Due,
@@ -68,9 +72,9 @@ impl Stillness {
                 let searched = now.saturating_duration_since(*at);
                 let again = AGAIN.saturating_mul(1 << self.in_vain.min(8)).min(AGAIN_MOST);
                 match grid.change(before).map(|cells| self.changed(&cells)) {
-                    None | Some(Changed { elsewhere: true, .. }) => Judgement::Changed,
+                    None | Some(Changed { moves: true, .. }) => Judgement::Changed,
                     _ if searched >= again => Judgement::Due,
-                    Some(Changed { restless: true, .. }) if searched >= RESTLESS_EVERY => Judgement::Restless,
+                    Some(Changed { little: true, .. }) if searched >= RESTLESS_EVERY => Judgement::Restless,
                     Some(_) => Judgement::Still,
                 }
             }
@@ -96,14 +100,30 @@ impl Stillness {
             changed.partition(|cell| self.restless.is_restless(*cell));
         // A clock changes in few cells at once; somebody before it in more.
         let many = restless.len() as f32 > FEW * cells.len() as f32;
-        Changed { restless: !restless.is_empty(), elsewhere: many || !elsewhere.is_empty() }
+        let moves =
+            many || elsewhere.iter().any(|cell| cells[*cell] > SPECK || touches(*cell, &elsewhere, cells.len()));
+        Changed { little: !(restless.is_empty() && elsewhere.is_empty()), moves }
     }
 }
 
-/// Where something changed.
+/// Whether one of the others is beside, above or below a cell, or at a corner of it.
+fn touches(cell: usize, others: &[usize], cells: usize) -> bool {
+    // Narrower pictures have a cell a column; what their rows are then doesn't matter.
+    let columns = COLUMNS.min(cells);
+    let at = |cell: usize| (cell / columns, cell % columns);
+    let (row, column) = at(cell);
+    others
+        .iter()
+        .map(|other| at(*other))
+        .any(|(r, c)| (r, c) != (row, column) && r.abs_diff(row) <= 1 && c.abs_diff(column) <= 1)
+}
+
+/// What changed.
 struct Changed {
-    restless: bool,
-    elsewhere: bool,
+    /// Something did, if only a clock or a speck.
+    little: bool,
+    /// Something moves.
+    moves: bool,
 }
 
 #[cfg(test)]
@@ -143,6 +163,29 @@ mod tests {
         assert_eq!(due, [94, 194, 394, 694, 994], "more and more rarely while nothing changes, but never not at all");
         assert_eq!(stillness.judge(room(31, &[(300, 100, 30, 220)]), false, at(120_000)), Judgement::Changed);
         assert_eq!(stillness.judge(room(32, &[(300, 100, 30, 220)]), false, at(125_000)), Judgement::Due);
+    }
+
+    #[test]
+    fn a_speck_of_coding_is_searched_but_is_no_movement() {
+        let (cell, beside) = ((300, 100, 10), (310, 110, 10));
+        let at = |(x, y, edge): (u32, u32, u32), by: u8| (x, y, edge, 118 + by);
+        for (things, expected) in [
+            (vec![at(cell, 5)], Judgement::Restless),
+            (vec![at(cell, 5), at((360, 100, 10), 5)], Judgement::Restless),
+            (vec![at(cell, 8)], Judgement::Changed),
+            (vec![at(cell, 5), at(beside, 5)], Judgement::Changed),
+        ] {
+            let (mut stillness, start) = (Stillness::default(), Instant::now());
+            let plain = |things: &[_]| {
+                let mut image = RgbImage::from_pixel(640, 360, Rgb([118; 3]));
+                for &(x, y, edge, value) in things {
+                    (0..edge * edge).for_each(|i| image.put_pixel(x + i % edge, y + i / edge, Rgb([value; 3])));
+                }
+                LumaGrid::of(&Picture::from_rgb(image))
+            };
+            assert_eq!(stillness.judge(plain(&[]), false, start), Judgement::Due);
+            assert_eq!(stillness.judge(plain(&things), false, start + Duration::from_secs(2)), expected, "{things:?}");
+        }
     }
 
     /// Digits of a clock in the corner: those of the seconds change every second, the two before them every ten, those of the minutes with them.

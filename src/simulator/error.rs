@@ -23,7 +23,7 @@ pub enum SimulatorError {
     #[error("no simulated camera is called {0:?}")]
     UnknownCamera(String),
     /// The file or folder does not exist.
-    #[error("{path} does not exist: give a video file, a folder of pictures, or `pattern`")]
+    #[error("{path} does not exist: give a video file, a picture or a folder of them, or `pattern`")]
     NotFound {
         /// The path as given.
         path: PathBuf,

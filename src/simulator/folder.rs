@@ -1,4 +1,4 @@
-//! A folder of pictures as a scene: each picture walks in, stays with a slow pan and zoom, and walks out again.
+//! A folder of pictures, or one alone, as a scene: each picture walks in, stays with a slow pan and zoom, and walks out again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 /// Longest side of a picture that is decoded, pixels.
 const MAX_SIDE: u32 = 12_000;
 
-/// The scene of a folder; actors are labelled with the file's name without its ending.
+/// The scene of a folder or of a single picture; actors are labelled with the file's name without its ending.
 ///
 /// # Errors
-/// No folder, no picture in it, or a picture that cannot be read.
+/// No such folder or picture, no picture in it, or a picture that cannot be read.
 pub fn scene(path: &Path, size: (u32, u32), fps: u32, period: Duration) -> Result<Scene, SimulatorError> {
     let pictures = pictures_in(path)?;
     let mut scene = Scene::new(size, fps, period * u32::try_from(pictures.len()).unwrap_or(u32::MAX))
@@ -78,16 +78,20 @@ pub fn walk_through(
     Actor { label, picture, shape: CardShape::Whole, region: None, path }
 }
 
-/// The pictures of a folder, by name.
+/// Whether a file is a picture, by its ending.
+pub fn is_picture(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    path.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+}
+
+/// The pictures of a folder, by name; of a picture itself.
 fn pictures_in(path: &Path) -> Result<Vec<PathBuf>, SimulatorError> {
+    if is_picture(path) {
+        return Ok(vec![path.to_owned()]);
+    }
     let entries = std::fs::read_dir(path).map_err(|_| SimulatorError::NotFound { path: path.to_owned() })?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|file| {
-            let ending = file.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-            file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
-        })
-        .collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(|file| is_picture(file)).collect();
     files.sort();
     if files.is_empty() {
         return Err(SimulatorError::EmptyFolder { path: path.to_owned() });

@@ -68,9 +68,9 @@ impl Bitrate {
 pub enum SimSource {
     /// A video file, looped.
     File(PathBuf),
-    /// A folder of pictures that walk in and out.
+    /// A folder of pictures that walk in and out, or one of them.
     Folder {
-        /// The folder.
+        /// The folder, or the picture.
         path: PathBuf,
         /// From one picture to the next.
         period: Duration,
@@ -210,7 +210,7 @@ impl SimCamera {
         let path = PathBuf::from(&source);
         camera.source = if source == "pattern" {
             SimSource::Pattern
-        } else if path.is_dir() {
+        } else if path.is_dir() || folder::is_picture(&path) {
             SimSource::Folder { path, period: period.take().unwrap_or(folder::DEFAULT_PERIOD) }
         } else if path.is_file() {
             SimSource::File(path)
@@ -218,7 +218,7 @@ impl SimCamera {
             return Err(SimulatorError::NotFound { path });
         };
         if period.is_some() {
-            return Err(fail("period is for folders of pictures".into()));
+            return Err(fail("period is for pictures".into()));
         }
         camera.check().map_err(fail)?;
         Ok(camera)
@@ -355,12 +355,19 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_a_comma_in_its_name_is_found() {
+    fn a_folder_with_a_comma_in_its_name_is_found_and_a_picture_is_one_of_its_own() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a,b");
         std::fs::create_dir(&path).unwrap();
         let camera = SimCamera::parse(&format!("x={},period=3s", path.display())).unwrap();
         assert!(matches!(camera.source, SimSource::Folder { path: p, period } if p == path && period.as_secs() == 3));
+        let picture = path.join("anna.JPG");
+        std::fs::write(&picture, b"judged by its name").unwrap();
+        let camera = SimCamera::parse(&format!("x={},period=3s", picture.display())).unwrap();
+        assert!(
+            matches!(camera.source, SimSource::Folder { path: p, .. } if p == picture),
+            "it walks in and out alone"
+        );
     }
 
     #[test]

@@ -340,6 +340,7 @@ fn bad_sources_are_refused_with_a_reason() {
     assert!(matches!(begin(source(folder.path().into())), SimulatorError::EmptyFolder { .. }));
     let no_picture = folder.path().join("a.jpg");
     std::fs::write(&no_picture, b"no picture").unwrap();
+    assert!(matches!(begin(source(no_picture.clone())), SimulatorError::Picture { .. }));
     assert!(matches!(begin(source(folder.path().into())), SimulatorError::Picture { .. }));
     assert!(matches!(begin(SimSource::File(no_picture)), SimulatorError::Video { .. }));
     assert!(matches!(begin(SimSource::File("/no/file.mp4".into())), SimulatorError::NotFound { .. }));

@@ -1,11 +1,11 @@
 //! `visage simulate`: serves simulated RTSP cameras until it is told to end.
 
-/// Serve simulated RTSP cameras from videos, folders of pictures or a test pattern.
+/// Serve simulated RTSP cameras from videos, pictures or a test pattern.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-SOURCE is a video file (looped), a folder of pictures (each walks in and out), or `pattern`.
+SOURCE is a video file (looped), a picture or a folder of them (each walks in and out), or `pattern`.
 Options follow after a comma: codec=h264|h265|mjpeg, size=1280x720, fps=15, bitrate=4000 (kbit/s) or max-bitrate=4000,
-substream=640x360 (the same, smaller, as NAME-sub), period=7s (folders),
+substream=640x360 (the same, smaller, as NAME-sub), period=7s (pictures),
 and faults: stall-after=20s, stall-for=10s, drop-every=30s, gone-after=1m, gone-for=10s,
 restart-every=1m, restart-for=5s.
 

@@ -30,8 +30,9 @@ pub fn graph(
     if !settings.rewrite_detector || settings.provider != Provider::Cpu || input.layout != Layout::Nchw {
         return file;
     }
-    let Some(made) = std::fs::read(file.path()).ok().and_then(|bytes| rewritten(&bytes, decoding, widen::lanes()))
-    else {
+    // Loading it tells why it can't be read.
+    let Ok(bytes) = std::fs::read(file.path()) else { return file };
+    let Some(made) = rewritten(&bytes, decoding, widen::lanes()) else {
         tracing::info!(model = %file.path().display(), "the detector's graph is run as it is: it is not built as published");
         return file;
     };
