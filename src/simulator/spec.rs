@@ -382,6 +382,6 @@ mod tests {
         assert!(problem("a=pattern,size=641x360").contains("multiples"));
         assert!(problem("a=pattern,stall-for=3s").contains("stall-after"));
         assert!(problem("a=pattern,stall-after=soon").contains("20s"));
-        assert!(problem("a=pattern,period=3s").contains("folders"));
+        assert!(problem("a=pattern,period=3s").contains("pictures"));
     }
 }

@@ -125,11 +125,11 @@ async fn signatures_of_every_kind_are_checked() {
         let admitted = oidc.admit(&token).await.unwrap();
         assert_eq!((admitted.name.to_string().as_str(), admitted.role), ("oidc:anna", Role::Operator));
         assert_eq!(admitted.scope, Scope::Everything);
-        // One bit of the claims, one of the signature.
+        // One letter of the claims, one of the signature.
         let (text, signature) = token.rsplit_once('.').unwrap();
         let flipped = |part: &str| {
-            let swapped = if part.ends_with('A') { 'B' } else { 'A' };
-            format!("{}{swapped}", &part[..part.len() - 3]) + &part[part.len() - 2..]
+            let (before, rest) = part.split_at(part.len() - 3);
+            format!("{before}{}{}", if rest.starts_with('A') { 'B' } else { 'A' }, &rest[1..])
         };
         assert!(refusal(&oidc, &format!("{text}.{}", flipped(signature))).await.contains("signature is wrong"));
         assert!(refusal(&oidc, &format!("{}.{signature}", flipped(text))).await.contains("refused"));
