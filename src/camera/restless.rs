@@ -3,12 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::frame::luma::{CHANGED, COLUMNS, LumaGrid};
+use crate::frame::luma::{CHANGED, COLUMNS, FEW, LumaGrid, row_and_column};
 
 /// Changes within this time count once.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Cells that change together at most, share of all: a hand-width of writing. More is a scene that moves.
-pub(super) const FEW: f32 = 0.01;
 /// A cell is restless that changed in more windows than this.
 const OFTEN: f32 = 2.0;
 /// A window fades over this long; windows that say nothing don't count.
@@ -86,10 +84,9 @@ fn with_neighbours(windows: &[f32]) -> Vec<bool> {
     if restless.len() as f32 > FEW * windows.len() as f32 {
         return cells;
     }
-    // Narrower pictures have a cell a column; what their rows are then doesn't matter.
     let columns = COLUMNS.min(windows.len());
     for cell in restless {
-        let (row, column) = (cell / columns, cell % columns);
+        let (row, column) = row_and_column(cell, windows.len());
         for row in row.saturating_sub(1)..=row + 1 {
             for column in column.saturating_sub(BESIDE)..=(column + BESIDE).min(columns - 1) {
                 cells.get_mut(row * columns + column).into_iter().for_each(|near| *near = true);

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::restless::{FEW, Restless};
+use super::restless::Restless;
 use crate::frame::{
     Point,
-    luma::{CHANGED, COLUMNS, LumaGrid, ROWS},
+    luma::{CHANGED, COLUMNS, FEW, LumaGrid, ROWS, row_and_column},
     region::{self, Region},
 };
 
@@ -108,14 +108,11 @@ impl Stillness {
 
 /// Whether one of the others is beside, above or below a cell, or at a corner of it.
 fn touches(cell: usize, others: &[usize], cells: usize) -> bool {
-    // Narrower pictures have a cell a column; what their rows are then doesn't matter.
-    let columns = COLUMNS.min(cells);
-    let at = |cell: usize| (cell / columns, cell % columns);
-    let (row, column) = at(cell);
-    others
-        .iter()
-        .map(|other| at(*other))
-        .any(|(r, c)| (r, c) != (row, column) && r.abs_diff(row) <= 1 && c.abs_diff(column) <= 1)
+    let (row, column) = row_and_column(cell, cells);
+    others.iter().filter(|other| **other != cell).any(|other| {
+        let (r, c) = row_and_column(*other, cells);
+        r.abs_diff(row) <= 1 && c.abs_diff(column) <= 1
+    })
 }
 
 /// What changed.

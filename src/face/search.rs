@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::{
     frame::{
         BBox,
-        luma::{CHANGED, COLUMNS, LumaGrid, ROWS},
+        luma::{CHANGED, COLUMNS, FEW, LumaGrid, ROWS},
         scale::{self, Part},
     },
     time::Timestamp,
@@ -23,8 +23,6 @@ const LARGE: f32 = 0.7;
 const WHOLE_EVERY: Duration = Duration::from_secs(1);
 /// … and while neither is so.
 const WHOLE_EVERY_EMPTY: Duration = Duration::from_secs(5);
-/// More than this share of the cells is movement; less may be a clock in the picture.
-const FEW: f32 = 0.01;
 /// So near to an inner edge, pixels of the input, a box is cut off there.
 const NEAR_EDGE: f32 = 2.0;
 

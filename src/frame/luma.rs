@@ -11,12 +11,21 @@ const READ: usize = 8;
 
 /// A cell that differs by more than this has changed, grey levels. Noise of a mean over 240 pixels stays well below.
 pub const CHANGED: f32 = 4.0;
+/// Cells that change at once at most, share of all, where a clock in the picture may be all that does: a hand-width of writing. More is movement.
+pub const FEW: f32 = 0.01;
 /// Maps of one view correlate by more than this, and across a cut by less: by 0.23, 0.12, 0.05 and 0.01 at those of a video, by 0.82 or more
 /// 0.2 s apart in three videos without any.
 const SAME_VIEW: f32 = 0.5;
 /// Another view changes at least this share of the cells; 0.77 at the least of those cuts, 0.68 at most in a fast pan. In the dark,
 /// somebody who runs may be all that correlates.
 const ANOTHER_VIEW: f32 = 0.7;
+
+/// Row and column of a cell in a map of so many. Pictures narrower than [`COLUMNS`] pixels have a cell a column; what their rows are then
+/// doesn't matter.
+pub fn row_and_column(cell: usize, cells: usize) -> (usize, usize) {
+    let columns = COLUMNS.min(cells).max(1);
+    (cell / columns, cell % columns)
+}
 
 /// Mean brightness of each cell, row by row; 0 to 255.
 #[derive(Debug, Clone, PartialEq)]
